@@ -1,0 +1,50 @@
+// What plait's benchmark servers share: their command line and the line that run.py waits for.
+#pragma once
+
+#include <plait/plait.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+struct server_options {
+    std::uint16_t port = 0; // 0: the system picks one
+    plait::context_options context;
+};
+
+inline plait::backend parse_backend(std::string_view name) {
+    for (auto known : {plait::backend::automatic, plait::backend::io_uring, plait::backend::epoll})
+        if (name == plait::to_string(known))
+            return known;
+    std::fprintf(stderr, "--backend is automatic, io_uring or epoll\n");
+    std::exit(2);
+}
+
+inline server_options parse_options(int argument_count, char** arguments) {
+    server_options options;
+    for (int i = 1; i < argument_count; i += 2) {
+        const std::string_view name = arguments[i];
+        const char* value = i + 1 < argument_count ? arguments[i + 1] : nullptr;
+        if (name == "--port" && value != nullptr) {
+            options.port = static_cast<std::uint16_t>(std::atoi(value));
+        } else if (name == "--backend" && value != nullptr) {
+            options.context.backend(parse_backend(value));
+        } else if (name == "--poll-us" && value != nullptr) {
+            options.context.poll_before_sleep(std::chrono::microseconds(std::atoi(value)));
+        } else {
+            std::fprintf(stderr, "usage: %s [--port PORT] [--backend NAME] [--poll-us MICROSECONDS]\n",
+                         arguments[0]);
+            std::exit(2);
+        }
+    }
+    return options;
+}
+
+inline void announce(std::uint16_t port, plait::io_context& context) {
+    const std::string_view backend = plait::to_string(context.backend());
+    std::printf("listening on 127.0.0.1:%u (plait, %.*s)\n", unsigned{port}, static_cast<int>(backend.size()),
+                backend.data());
+    std::fflush(stdout);
+}

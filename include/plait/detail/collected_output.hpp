@@ -1,0 +1,50 @@
+#pragma once
+/// Output that is collected in a socket's state block and sent by the loop at the turn's end.
+
+#include <plait/detail/byte_buffer.hpp>
+#include <plait/detail/socket_awaitables.hpp>
+#include <plait/detail/stream_socket.hpp>
+
+namespace plait::inline v1 {
+namespace detail {
+
+/// Bytes collected, and not handed to the kernel.
+PLAIT_API std::size_t collected_size(const socket_state& socket) noexcept;
+/// Room behind what was collected; the loop sends it when the running task has suspended.
+PLAIT_API std::byte* collect_output(socket_state& socket, std::size_t bytes);
+/// Takes what was collected away, to send it together with something else; and back.
+PLAIT_API byte_buffer take_collected(socket_state& socket);
+PLAIT_API void give_back_collected(socket_state& socket, byte_buffer bytes);
+
+/// What a send of collected output ended with; it stays.
+PLAIT_API status output_failure(const socket_state& socket) noexcept;
+PLAIT_API void fail_output(socket_state& socket, status failure) noexcept;
+
+/// Waits until collected output has left: all of it, or so much that there is room again.
+class [[nodiscard]] output_awaitable : operation_awaitable {
+  public:
+    using operation_awaitable::plait_awaitable_tag;
+
+    output_awaitable(socket_state& socket, bool room) noexcept : operation_awaitable(&socket.send), room_(room) {}
+
+    bool await_ready() const noexcept { return false; }
+    template <environment_promise P>
+    bool await_suspend(std::coroutine_handle<P> waiter) {
+        op_->kind = op_kind::send;
+        op_->whole = true;
+        op_->boundary = room_;
+        op_->piece_count = 0;
+        op_->data = nullptr;
+        op_->size = 0;
+        return start(waiter);
+    }
+    io_result<void> await_resume() noexcept {
+        return io_result<void>(take_send(ended()).raw_status(), 0);
+    }
+
+  private:
+    bool room_;
+};
+
+} // namespace detail
+} // namespace plait::inline v1

@@ -1,0 +1,97 @@
+#pragma once
+/// A socket's state block: its handle, one receiving and one sending operation, and what outlives one await.
+
+#include <plait/detail/pending.hpp>
+#include <plait/endpoint.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace plait::inline v1 {
+
+/// What the system calls a socket: a file descriptor on Linux, a SOCKET on Windows.
+using native_socket = std::intptr_t;
+
+namespace detail {
+
+class driver;
+struct socket_state;
+struct outbox;
+
+inline constexpr native_socket no_socket = -1;
+
+/// Memory that leases refer to; belongs to a driver's pool, or to one lease alone.
+struct buffer_block {
+    void (*release)(buffer_block& block) noexcept; ///< one lease on it has ended
+};
+
+enum class op_kind : std::uint8_t { accept, connect, receive, lease, send };
+
+/// One asynchronous operation. It lives in a socket's state block and does not move.
+struct operation : pending {
+    explicit operation(const pending_type& what) noexcept : pending(what) {}
+
+    socket_state* socket = nullptr;
+
+    op_kind kind = op_kind::receive;
+    bool in_flight = false;    ///< the driver has it; it will be completed exactly once
+    bool whole = false;        ///< go on until the buffers are full or empty
+    bool boundary = false;     ///< a receive that draining may end while it has no bytes
+    bool dont_wait = false;    ///< complete with would_block when nothing is there
+    bool canceling = false;    ///< driver::cancel was called for this start
+    bool drain_ended = false;  ///< canceled because the context drains
+    bool deferred = false;     ///< a send that waits for collected output to leave first
+    std::uint32_t piece_count = 0; ///< gathered send: pieces that are left, counted from `pieces`
+
+    /// receive: where to and how much is left. send: the bytes that are left, or, gathered, data is null and
+    /// `size` bytes of the first piece have left already. lease: the bytes received.
+    std::byte* data = nullptr;
+    std::size_t size = 0;
+    union {
+        const std::span<const std::byte>* pieces = nullptr; ///< send, gathered
+        buffer_block* block;                                ///< lease: who owns `data`
+        const endpoint* peer;                               ///< connect
+        native_socket accepted;                             ///< accept
+    };
+    std::size_t transferred = 0; ///< bytes moved since the await began, over all restarts
+    status result;
+
+    /// For the driver: what the system needs while the operation is in flight (an OVERLAPPED, for one).
+    alignas(8) std::byte platform[40] = {};
+};
+
+enum class socket_kind : std::uint8_t { stream, listener };
+
+/// One recycled allocation for each socket, freed after the last completion.
+struct socket_state : list_node {
+    socket_state(loop& owner, socket_kind what, native_socket native) noexcept;
+    ~socket_state() {
+        if (watcher) *watcher = nullptr;
+    }
+
+    loop* context;
+    native_socket handle;
+    socket_kind kind;
+    bool drainable = false;    ///< accepted by serve: boundary receives end when the context drains
+    bool polite = false;       ///< accepted by serve: destroying the stream closes it politely
+    bool ended = false;        ///< the end of the peer's stream was received
+    bool half_closed = false;  ///< our end of the stream was sent
+    bool owned = true;         ///< a stream or listener object refers to this block
+    bool closing = false;      ///< nothing can be started any more
+    bool close_started = false;
+    outbox* output = nullptr;  ///< collected output, while there is any
+    status send_failure;       ///< sticky: what a send of collected output ended with
+    steady_time active{};      ///< when bytes last moved
+    socket_state** watcher = nullptr; ///< set to nullptr when this block is freed
+    bool* closed_flag = nullptr; ///< set when the system has closed the socket
+
+    operation receive;
+    operation send;
+
+    /// For the driver: multishot receives, queues of results.
+    alignas(8) std::byte platform[48] = {};
+};
+
+} // namespace detail
+} // namespace plait::inline v1

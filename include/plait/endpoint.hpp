@@ -1,0 +1,125 @@
+#pragma once
+/// IP addresses and endpoints: made from text, parsed, compared and printed.
+///
+///     plait::endpoint local{"127.0.0.1", 8000};
+///     auto peer = plait::endpoint::parse("[::1]:80");
+///     if (!peer) std::puts(peer.message().c_str());
+
+#include <plait/result.hpp>
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <iosfwd>
+#include <string>
+#include <string_view>
+
+namespace plait::inline v1 {
+
+/// A value, or an error whose message quotes the text that could not be parsed.
+template <class T>
+class [[nodiscard]] parsed {
+  public:
+    parsed(T value) : value_(std::move(value)) {}
+    parsed(std::error_code code, std::string message) : error_(code), message_(std::move(message)) {}
+
+    explicit operator bool() const noexcept { return !error_; }
+    bool has_value() const noexcept { return !error_; }
+    const T& operator*() const noexcept {
+        PLAIT_ASSERT(!error_, "*parsed of text that could not be parsed; test it with `if (result)` first");
+        return value_;
+    }
+    const T* operator->() const noexcept { return &**this; }
+    /// Throws std::system_error when there is an error.
+    const T& value() const {
+        if (error_) detail::throw_error(error_);
+        return value_;
+    }
+    T value_or(T other) const { return error_ ? std::move(other) : value_; }
+    std::error_code error() const noexcept { return error_; }
+    /// What is wrong with which text; empty when there is a value.
+    const std::string& message() const noexcept { return message_; }
+
+  private:
+    T value_{};
+    std::error_code error_;
+    std::string message_;
+};
+
+/// An IPv4 or IPv6 address, the latter with its scope (the interface of a link-local address).
+class PLAIT_API ip_address {
+  public:
+    /// 0.0.0.0
+    constexpr ip_address() noexcept = default;
+
+    static constexpr ip_address v4(std::array<std::uint8_t, 4> octets) noexcept {
+        ip_address address;
+        for (std::size_t i = 0; i < 4; ++i) address.bytes_[i] = octets[i];
+        return address;
+    }
+    static constexpr ip_address v6(std::array<std::uint8_t, 16> octets, std::uint32_t scope = 0) noexcept {
+        ip_address address;
+        address.bytes_ = octets;
+        address.scope_ = scope;
+        address.v6_ = true;
+        return address;
+    }
+    /// "127.0.0.1", "::1", "fe80::1%eth0"; without brackets and without a port.
+    static parsed<ip_address> parse(std::string_view text);
+
+    constexpr bool is_v4() const noexcept { return !v6_; }
+    constexpr bool is_v6() const noexcept { return v6_; }
+    bool is_loopback() const noexcept;
+    bool is_unspecified() const noexcept;
+    bool is_multicast() const noexcept;
+    /// In network order; the first 4 for IPv4, all 16 for IPv6.
+    constexpr const std::array<std::uint8_t, 16>& octets() const noexcept { return bytes_; }
+    constexpr std::uint32_t scope() const noexcept { return scope_; }
+
+    std::string to_string() const;
+
+    friend constexpr bool operator==(const ip_address&, const ip_address&) noexcept = default;
+    friend constexpr auto operator<=>(const ip_address&, const ip_address&) noexcept = default;
+
+  private:
+    bool v6_ = false;
+    std::array<std::uint8_t, 16> bytes_{};
+    std::uint32_t scope_ = 0;
+};
+
+/// An address and a port.
+class PLAIT_API endpoint {
+  public:
+    /// 0.0.0.0:0
+    constexpr endpoint() noexcept = default;
+    constexpr endpoint(const ip_address& address, std::uint16_t port) noexcept
+        : address_(address), port_(port) {}
+
+    /// A literal address. One that is none makes an invalid endpoint, which `bind` and `connect` answer with
+    /// std::errc::invalid_argument, and which to_string() shows as such.
+    endpoint(std::string_view address, std::uint16_t port) noexcept;
+
+    /// "1.2.3.4:80" or "[::1]:80". The error's message quotes `text` and says what is wrong.
+    static parsed<endpoint> parse(std::string_view text);
+
+    constexpr bool valid() const noexcept { return bad_text_size_ == 0; }
+    constexpr const ip_address& address() const noexcept { return address_; }
+    constexpr std::uint16_t port() const noexcept { return port_; }
+
+    /// What parse() reads; for an invalid endpoint a sentence with the text that it was made from.
+    std::string to_string() const;
+
+    friend bool operator==(const endpoint&, const endpoint&) noexcept = default;
+    friend auto operator<=>(const endpoint&, const endpoint&) noexcept = default;
+
+  private:
+    ip_address address_;
+    std::uint16_t port_ = 0;
+    std::uint8_t bad_text_size_ = 0; ///< 0: valid; otherwise how much of the bad text is kept
+    std::array<char, 45> bad_text_{};
+};
+
+PLAIT_API std::ostream& operator<<(std::ostream& out, const ip_address& address);
+PLAIT_API std::ostream& operator<<(std::ostream& out, const endpoint& where);
+
+} // namespace plait::inline v1

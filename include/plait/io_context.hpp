@@ -1,0 +1,222 @@
+#pragma once
+/// `io_context`: one thread's event loop, over io_uring, epoll or IOCP.
+///
+///     int main() { plait::run(serve_echo()); }                  // a context of its own
+///
+///     plait::io_context context{plait::context_options().backend(plait::backend::io_uring)};
+///     int status = context.run(main_task());
+
+#include <plait/task.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <memory_resource>
+#include <stop_token>
+#include <string_view>
+
+namespace plait::inline v1 {
+
+enum class backend : std::uint8_t { automatic, io_uring, epoll, iocp };
+
+/// "io_uring", "epoll", "iocp", "automatic".
+PLAIT_API std::string_view to_string(backend b) noexcept;
+
+/// Something worth knowing that is nobody's error; for logs.
+struct event_info {
+    enum class kind : std::uint8_t {
+        fallback,       ///< io_uring was asked for or preferred, and another backend is used
+        rearmed,        ///< the system ended a multishot operation by itself; it was started again
+        dropped,        ///< output, or an accepted connection, was given up
+        accept_backoff, ///< descriptors or memory ran out; accepting pauses
+    };
+    kind what;
+    std::error_code error;   ///< the cause, where there is one
+    std::string_view detail; ///< one sentence; valid during the call
+};
+
+/// Counters since the context was made.
+struct metrics {
+    std::uint64_t accepts = 0;      ///< operations completed, by kind
+    std::uint64_t connects = 0;
+    std::uint64_t receives = 0;
+    std::uint64_t sends = 0;
+    std::uint64_t completions = 0;  ///< taken from the system
+    std::uint64_t turns = 0;        ///< of the loop
+    std::uint64_t system_calls = 0; ///< made by the driver
+    std::uint64_t bytes_received = 0;
+    std::uint64_t bytes_sent = 0;
+    std::uint64_t connections = 0;  ///< stream sockets that live now
+};
+
+/// How a context is made. Setters chain and may all be left out.
+class context_options {
+  public:
+    /// Which system interface to use; automatic takes the best that the machine allows.
+    context_options& backend(plait::backend b) noexcept {
+        backend_ = b;
+        return *this;
+    }
+    /// Where buffers of the context come from. It must outlive the context.
+    context_options& memory_resource(std::pmr::memory_resource* r) noexcept {
+        memory_ = r;
+        return *this;
+    }
+    /// Stopping this token is request_stop().
+    context_options& stop(std::stop_token token) noexcept {
+        stop_ = std::move(token);
+        return *this;
+    }
+    /// Called on the loop's thread; the library itself never prints.
+    context_options& on_event(std::function<void(const event_info&)> f) {
+        on_event_ = std::move(f);
+        return *this;
+    }
+    /// Polls this long before it sleeps: shorter round trips for a core's whole attention. Default: 0.
+    context_options& poll_before_sleep(std::chrono::nanoseconds d) noexcept {
+        poll_ = d;
+        return *this;
+    }
+    /// Entries of the submission and completion queue, for tests of full queues. 0: the driver's own choice.
+    context_options& queue_sizes(unsigned submission, unsigned completion) noexcept {
+        submission_ = submission;
+        completion_ = completion;
+        return *this;
+    }
+    /// Buffers of the pool that leases draw on: how many at first and at most, and bytes of each. 0: the
+    /// driver's own choice.
+    context_options& buffer_pool(unsigned initial, unsigned most, std::size_t bytes) noexcept {
+        pool_initial_ = initial;
+        pool_most_ = most;
+        pool_bytes_ = bytes;
+        return *this;
+    }
+
+    plait::backend backend() const noexcept { return backend_; }
+    std::pmr::memory_resource* memory_resource() const noexcept { return memory_; }
+    const std::stop_token& stop() const noexcept { return stop_; }
+    const std::function<void(const event_info&)>& on_event() const noexcept { return on_event_; }
+    std::chrono::nanoseconds poll_before_sleep() const noexcept { return poll_; }
+    unsigned submission_queue() const noexcept { return submission_; }
+    unsigned completion_queue() const noexcept { return completion_; }
+    unsigned pool_initial() const noexcept { return pool_initial_; }
+    unsigned pool_most() const noexcept { return pool_most_; }
+    std::size_t pool_bytes() const noexcept { return pool_bytes_; }
+
+  private:
+    plait::backend backend_ = plait::backend::automatic;
+    std::pmr::memory_resource* memory_ = nullptr;
+    std::stop_token stop_;
+    std::function<void(const event_info&)> on_event_;
+    std::chrono::nanoseconds poll_{0};
+    unsigned submission_ = 0;
+    unsigned completion_ = 0;
+    unsigned pool_initial_ = 0;
+    unsigned pool_most_ = 0;
+    std::size_t pool_bytes_ = 0;
+};
+
+namespace detail {
+
+/// A function that another thread left for the loop.
+struct posted {
+    posted* next = nullptr;
+    virtual ~posted() = default;
+    virtual void call() = 0;
+};
+
+template <class F>
+struct posted_function final : posted {
+    explicit posted_function(F f) : function(std::move(f)) {}
+    void call() override { function(); }
+    F function;
+};
+
+/// Where other threads reach a loop. Shared, so that a late caller finds it closed rather than gone.
+class mailbox;
+PLAIT_API std::shared_ptr<mailbox> mailbox_of(loop& loop) noexcept;
+/// Takes `item` over. False once the loop has ended.
+PLAIT_API bool deliver(mailbox& box, std::unique_ptr<posted> item) noexcept;
+
+/// A coroutine that is done when the task it runs is.
+template <class T>
+struct root_result {
+    std::optional<T> value;
+    T take() { return std::move(*value); }
+};
+template <>
+struct root_result<void> {
+    void take() const noexcept {}
+};
+
+template <class T>
+task<> run_into(task<T> work, root_result<T>& result) {
+    if constexpr (std::is_void_v<T>)
+        co_await std::move(work);
+    else
+        result.value.emplace(co_await std::move(work));
+}
+
+} // namespace detail
+
+/// One thread's event loop. It belongs to the thread that runs it, and so does all that is opened on it;
+/// post(), request_drain() and request_stop() may be called from any thread.
+class PLAIT_API io_context {
+  public:
+    /// Throws std::system_error when the system refuses every backend that `options` allow.
+    explicit io_context(context_options options = {});
+    io_context(const io_context&) = delete;
+    io_context& operator=(const io_context&) = delete;
+    /// Cancels, drains and joins what is left.
+    ~io_context();
+
+    /// Runs `work`, and everything that it starts, until it ends; gives its result, or throws what it threw.
+    template <class T>
+    T run(task<T> work) {
+        detail::root_result<T> result;
+        run_root(detail::run_into(std::move(work), result));
+        return result.take();
+    }
+
+    /// Runs `f()` on the loop; any thread may call it. False, without calling it ever, once the context has
+    /// ended: after run() returned and before it is called again.
+    template <class F>
+    bool post(F f) {
+        return detail::deliver(*mailbox_, std::make_unique<detail::posted_function<F>>(std::move(f)));
+    }
+
+    /// Stops accepting; sessions of serve() end at the next boundary between messages. Idempotent, any thread.
+    void request_drain() noexcept;
+
+    /// Cancels everything that runs, and whatever will be started. Idempotent, any thread.
+    void request_stop() noexcept;
+
+    plait::backend backend() const noexcept;
+    /// Why it is this backend, and, where a better one was refused, what would help.
+    std::string_view backend_reason() const noexcept;
+
+    struct metrics metrics() const noexcept;
+
+    /// Writes a line for each suspended task: what it waits for and where.
+    void dump(std::FILE* out) const;
+
+  private:
+    friend struct this_context;
+    friend class detail::loop;
+
+    void run_root(task<> root);
+
+    std::unique_ptr<detail::loop> loop_;
+    std::shared_ptr<detail::mailbox> mailbox_;
+};
+
+/// Makes a context, runs `work` to its end and gives its result.
+template <class T>
+T run(task<T> work, context_options options = {}) {
+    io_context context(std::move(options));
+    return context.run(std::move(work));
+}
+
+} // namespace plait::inline v1

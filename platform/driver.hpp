@@ -1,0 +1,175 @@
+#pragma once
+/// All that a platform supplies. A driver turns operations into completions; it never resumes a coroutine, takes
+/// no locks and belongs to one thread. platform/README.md tells how to add one.
+///
+/// The life of an operation: start() takes it, and either completes it at once or answers later, from inside
+/// wait(), by complete(). cancel() is a request: the completion still comes, as cancelled or as done. Memory of
+/// an operation, and its buffers, stay valid until then; so a driver may hand their addresses to the system.
+
+#include <plait/detail/socket_state.hpp>
+#include <plait/io_context.hpp>
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace plait::inline v1 {
+
+class listen_options;
+
+namespace detail {
+
+/// Wakes a driver's wait() from any thread, also from a signal handler. Outlives the driver.
+class waker {
+  public:
+    virtual ~waker() = default;
+    virtual void wake() noexcept = 0;
+};
+
+/// Options of sockets, by the names that every system shares.
+enum class socket_option : std::uint8_t {
+    no_delay,            ///< 0 or 1
+    keep_alive,          ///< 0 or 1
+    keep_alive_idle,     ///< seconds
+    keep_alive_interval, ///< seconds
+    keep_alive_count,    ///< probes
+    linger,              ///< seconds, or -1 for off
+    receive_buffer,      ///< bytes
+    send_buffer,         ///< bytes
+    user_timeout,        ///< milliseconds
+    v6_only,             ///< 0 or 1
+    reuse_address,       ///< 0 or 1
+    reuse_port,          ///< 0 or 1
+};
+
+class driver {
+  public:
+    driver() = default;
+    driver(const driver&) = delete;
+    driver& operator=(const driver&) = delete;
+    virtual ~driver() = default;
+
+    virtual plait::backend backend() const noexcept = 0;
+
+    // --- the loop's turn -------------------------------------------------------------------------------
+
+    /// The calling thread runs the loop from now on.
+    virtual void enter_thread() = 0;
+
+    /// Hands everything started so far to the system, waits until something completes, `deadline` passes or the
+    /// waker is called, and collects all completions. A deadline in the past collects without waiting.
+    virtual void wait(steady_time deadline) = 0;
+
+    virtual steady_time now() const noexcept { return std::chrono::steady_clock::now(); }
+    virtual std::shared_ptr<waker> get_waker() = 0;
+
+    // --- operations ------------------------------------------------------------------------------------
+
+    /// True: completed at once, with `result` and what the kind brings. False: in flight.
+    /// `accept`, `connect`, `receive`, `lease` and `send` report transferred bytes of this start only, by
+    /// finish(). At the end of the stream a receive finishes with errc::end_of_stream.
+    /// A `lease` sets data, size and block. With `dont_wait` nothing to receive or accept is would_block.
+    virtual bool start(operation& op) = 0;
+
+    /// Requests the end of an operation in flight, as errc::canceled. Bytes that were already received are
+    /// either delivered by it, or kept for the socket's next receive.
+    virtual void cancel(operation& op) noexcept = 0;
+
+    // --- sockets ---------------------------------------------------------------------------------------
+
+    virtual status open_listener(const endpoint& local, const listen_options& options, native_socket& out) = 0;
+    virtual status open_stream(const endpoint& peer, native_socket& out) = 0;
+
+    /// Called once for each new state block, before anything is started on it.
+    virtual void attach(socket_state& socket) noexcept = 0;
+
+    /// The owner is gone and no operation is in flight. Ends what the system still does for this socket, then
+    /// closes it. True: closed. False: later, by closed(socket).
+    virtual bool close(socket_state& socket) noexcept = 0;
+
+    /// Closes a socket that never got a state block, an accepted one that nobody wants for instance.
+    virtual void close(native_socket handle) noexcept = 0;
+
+    /// The listener must not take in further connections until the next accept is started.
+    virtual void pause_accept(socket_state& socket) noexcept = 0;
+
+    virtual status shutdown_send(native_socket handle) noexcept = 0;
+    virtual status local_endpoint(native_socket handle, endpoint& out) const noexcept = 0;
+    virtual status remote_endpoint(native_socket handle, endpoint& out) const noexcept = 0;
+    virtual status set_option(native_socket handle, socket_option option, int value) noexcept = 0;
+    virtual status get_option(native_socket handle, socket_option option, int& value) const noexcept = 0;
+    virtual status set_option(native_socket handle, int level, int name,
+                              std::span<const std::byte> value) noexcept = 0;
+
+    // --- the loop's side -------------------------------------------------------------------------------
+
+    /// Completed since they were last taken, in order.
+    list<operation>& completed() noexcept { return completed_; }
+    list<socket_state>& closed() noexcept { return closed_; }
+    struct metrics& metrics() noexcept { return metrics_; }
+
+  protected:
+    /// How start() and wait() store an outcome.
+    static void finish(operation& op, std::size_t bytes) noexcept {
+        op.result = status();
+        op.transferred += bytes;
+    }
+    /// The same for an operation with buffers of the caller's: what is left of them is behind those bytes.
+    static void advance(operation& op, std::size_t bytes) noexcept {
+        finish(op, bytes);
+        if (op.piece_count == 0) {
+            op.data += bytes;
+            op.size -= bytes;
+            return;
+        }
+        op.size += bytes;
+        while (op.piece_count > 0 && op.size >= op.pieces->size()) {
+            op.size -= op.pieces->size();
+            ++op.pieces;
+            --op.piece_count;
+        }
+    }
+    static void finish(operation& op, status failure) noexcept { op.result = failure; }
+
+    /// An operation in flight has its outcome: the loop goes on with it.
+    void complete(operation& op) noexcept {
+        op.in_flight = false;
+        op.unlink();
+        completed_.push_back(op);
+    }
+    void closed(socket_state& socket) noexcept {
+        socket.unlink();
+        closed_.push_back(socket);
+    }
+
+    struct metrics metrics_;
+
+  private:
+    list<operation> completed_;
+    list<socket_state> closed_;
+};
+
+// --- what a platform defines besides its drivers ---------------------------------------------------------
+
+/// Makes the driver that `options` and the environment variable PLAIT_BACKEND ask for; `reason` tells why it is
+/// this one. nullptr when none can be had; `reason` says what to do.
+std::unique_ptr<driver> make_driver(const context_options& options, std::string& reason);
+
+/// A literal address, or nothing. "fe80::1%eth0" has the scope of its interface.
+std::optional<ip_address> parse_address(std::string_view text) noexcept;
+std::string print_address(const ip_address& address);
+
+/// The portable code of a native one (errno, or WSAGetLastError); one that the table lacks stays native.
+status native_error(int code) noexcept;
+
+/// Signals, or console control events. Each counts its arrivals since the process started, while watched.
+/// watch_signal installs the process-wide handler on the first call and calls `wake` at each arrival;
+/// unwatch_signal restores the former disposition after the last. Both may be called from any thread.
+status watch_signal(int signal, const std::shared_ptr<waker>& wake) noexcept;
+void unwatch_signal(int signal, const std::shared_ptr<waker>& wake) noexcept;
+std::uint64_t signal_arrivals(int signal) noexcept;
+
+} // namespace detail
+} // namespace plait::inline v1

@@ -1,0 +1,244 @@
+#include "platform/linux/socket.hpp"
+
+#include <plait/tcp.hpp>
+
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+namespace plait::inline v1 {
+namespace detail {
+namespace {
+
+int descriptor_of(native_socket handle) noexcept { return static_cast<int>(handle); }
+
+struct option_name {
+    int level;
+    int name;
+};
+
+option_name native_name(socket_option option) noexcept {
+    switch (option) {
+    case socket_option::no_delay: return {IPPROTO_TCP, TCP_NODELAY};
+    case socket_option::keep_alive: return {SOL_SOCKET, SO_KEEPALIVE};
+    case socket_option::keep_alive_idle: return {IPPROTO_TCP, TCP_KEEPIDLE};
+    case socket_option::keep_alive_interval: return {IPPROTO_TCP, TCP_KEEPINTVL};
+    case socket_option::keep_alive_count: return {IPPROTO_TCP, TCP_KEEPCNT};
+    case socket_option::linger: return {SOL_SOCKET, SO_LINGER};
+    case socket_option::receive_buffer: return {SOL_SOCKET, SO_RCVBUF};
+    case socket_option::send_buffer: return {SOL_SOCKET, SO_SNDBUF};
+    case socket_option::user_timeout: return {IPPROTO_TCP, TCP_USER_TIMEOUT};
+    case socket_option::v6_only: return {IPPROTO_IPV6, IPV6_V6ONLY};
+    case socket_option::reuse_address: return {SOL_SOCKET, SO_REUSEADDR};
+    case socket_option::reuse_port: return {SOL_SOCKET, SO_REUSEPORT};
+    }
+    return {-1, -1};
+}
+
+int family_of(const endpoint& where) noexcept { return where.address().is_v6() ? AF_INET6 : AF_INET; }
+
+} // namespace
+
+status native_error(int code) noexcept {
+    // Linux reports errno values, and std::errc is made of them: one of each meaning is all there is to do.
+    // What the generic category has no name for keeps its number in the system category.
+    switch (code) {
+    case 0: return {};
+    case EAGAIN: return std::error_code(EWOULDBLOCK, std::generic_category());
+    case ECANCELED: return errc::canceled;
+    case ESHUTDOWN: return std::error_code(EPIPE, std::generic_category());
+    case EHOSTDOWN: return std::error_code(EHOSTUNREACH, std::generic_category());
+    default: break;
+    }
+    const std::error_code native(code, std::system_category());
+    const std::error_condition portable = native.default_error_condition();
+    if (portable.category() == std::generic_category()) return std::error_code(portable.value(), portable.category());
+    return native;
+}
+
+status last_error() noexcept { return native_error(errno); }
+
+// --- addresses ---------------------------------------------------------------------------------------------
+
+socket_address::socket_address(const endpoint& where) noexcept {
+    const ip_address& address = where.address();
+    if (address.is_v6()) {
+        auto& in6 = reinterpret_cast<sockaddr_in6&>(storage);
+        in6.sin6_family = AF_INET6;
+        in6.sin6_port = htons(where.port());
+        in6.sin6_scope_id = address.scope();
+        std::memcpy(&in6.sin6_addr, address.octets().data(), 16);
+        size = sizeof in6;
+    } else {
+        auto& in4 = reinterpret_cast<sockaddr_in&>(storage);
+        in4.sin_family = AF_INET;
+        in4.sin_port = htons(where.port());
+        std::memcpy(&in4.sin_addr, address.octets().data(), 4);
+        size = sizeof in4;
+    }
+}
+
+endpoint socket_address::to_endpoint() const noexcept {
+    if (storage.ss_family == AF_INET6) {
+        const auto& in6 = reinterpret_cast<const sockaddr_in6&>(storage);
+        std::array<std::uint8_t, 16> octets;
+        std::memcpy(octets.data(), &in6.sin6_addr, 16);
+        return endpoint(ip_address::v6(octets, in6.sin6_scope_id), ntohs(in6.sin6_port));
+    }
+    const auto& in4 = reinterpret_cast<const sockaddr_in&>(storage);
+    std::array<std::uint8_t, 4> octets;
+    std::memcpy(octets.data(), &in4.sin_addr, 4);
+    return endpoint(ip_address::v4(octets), ntohs(in4.sin_port));
+}
+
+std::optional<ip_address> parse_address(std::string_view text) noexcept {
+    std::array<char, INET6_ADDRSTRLEN + IF_NAMESIZE + 1> copy{};
+    if (text.size() >= copy.size() || text.find('\0') != std::string_view::npos) return std::nullopt;
+    std::memcpy(copy.data(), text.data(), text.size());
+    char* zone = std::strchr(copy.data(), '%');
+    if (zone) *zone++ = '\0';
+    std::array<std::uint8_t, 16> octets;
+    if (inet_pton(AF_INET6, copy.data(), octets.data()) == 1) {
+        std::uint32_t scope = 0;
+        if (zone && (scope = if_nametoindex(zone)) == 0) {
+            const char* const zone_end = zone + std::strlen(zone);
+            const auto [end, failure] = std::from_chars(zone, zone_end, scope);
+            if (failure != std::errc() || end != zone_end || scope == 0) return std::nullopt;
+        }
+        return ip_address::v6(octets, scope);
+    }
+    std::array<std::uint8_t, 4> four;
+    if (!zone && inet_pton(AF_INET, copy.data(), four.data()) == 1) return ip_address::v4(four);
+    return std::nullopt;
+}
+
+std::string print_address(const ip_address& address) {
+    std::array<char, INET6_ADDRSTRLEN> text{};
+    inet_ntop(address.is_v6() ? AF_INET6 : AF_INET, address.octets().data(), text.data(), text.size());
+    std::string result = text.data();
+    if (address.scope() != 0) {
+        std::array<char, IF_NAMESIZE> name{};
+        result += '%';
+        result += if_indextoname(address.scope(), name.data()) ? std::string(name.data())
+                                                               : std::to_string(address.scope());
+    }
+    return result;
+}
+
+// --- wake-ups ----------------------------------------------------------------------------------------------
+
+event_descriptor::event_descriptor() : descriptor_(eventfd(0, EFD_CLOEXEC)) {
+    if (descriptor_ < 0) throw_error(last_error().code());
+}
+
+event_descriptor::~event_descriptor() { ::close(descriptor_); }
+
+void event_descriptor::wake() noexcept {
+    const int before = errno; // a signal handler calls this
+    const std::uint64_t one = 1;
+    // It fails only when the counter is full, and then the reader is awake already.
+    [[maybe_unused]] const auto written = ::write(descriptor_, &one, sizeof one);
+    errno = before;
+}
+
+// --- sockets -----------------------------------------------------------------------------------------------
+
+status linux_driver::open_listener(const endpoint& local, const listen_options& options, native_socket& out) {
+    metrics_.system_calls += 5;
+    const int type = SOCK_STREAM | SOCK_CLOEXEC | extra_socket_flags_;
+    const int listener = ::socket(family_of(local), type, IPPROTO_TCP);
+    if (listener < 0) return last_error();
+    status failure;
+    auto set = [&](socket_option option, int value) {
+        if (failure.ok()) failure = set_option(listener, option, value);
+    };
+    // Accepted sockets inherit TCP_NODELAY, which saves them a system call each.
+    set(socket_option::no_delay, options.no_delay());
+    set(socket_option::reuse_address, options.reuse_address());
+    if (options.reuse_port()) set(socket_option::reuse_port, 1);
+    if (local.address().is_v6()) set(socket_option::v6_only, options.v6_only());
+    const socket_address address(local);
+    if (failure.ok() && ::bind(listener, address.get(), address.size) != 0) failure = last_error();
+    if (failure.ok() && ::listen(listener, options.backlog()) != 0) failure = last_error();
+    if (!failure.ok()) {
+        ::close(listener);
+        return failure;
+    }
+    out = listener;
+    return {};
+}
+
+status linux_driver::open_stream(const endpoint& peer, native_socket& out) {
+    metrics_.system_calls += 2;
+    const int type = SOCK_STREAM | SOCK_CLOEXEC | extra_socket_flags_;
+    const int stream = ::socket(family_of(peer), type, IPPROTO_TCP);
+    if (stream < 0) return last_error();
+    if (const status failure = set_option(stream, socket_option::no_delay, 1); !failure.ok()) {
+        ::close(stream);
+        return failure;
+    }
+    out = stream;
+    return {};
+}
+
+void linux_driver::close(native_socket handle) noexcept {
+    ++metrics_.system_calls;
+    ::close(descriptor_of(handle));
+}
+
+status linux_driver::shutdown_send(native_socket handle) noexcept {
+    ++metrics_.system_calls;
+    return ::shutdown(descriptor_of(handle), SHUT_WR) == 0 ? status() : last_error();
+}
+
+status linux_driver::local_endpoint(native_socket handle, endpoint& out) const noexcept {
+    socket_address address;
+    if (::getsockname(descriptor_of(handle), address.get(), &address.size) != 0) return last_error();
+    out = address.to_endpoint();
+    return {};
+}
+
+status linux_driver::remote_endpoint(native_socket handle, endpoint& out) const noexcept {
+    socket_address address;
+    if (::getpeername(descriptor_of(handle), address.get(), &address.size) != 0) return last_error();
+    out = address.to_endpoint();
+    return {};
+}
+
+status linux_driver::set_option(native_socket handle, socket_option option, int value) noexcept {
+    const auto [level, name] = native_name(option);
+    if (option == socket_option::linger) {
+        const struct linger setting {value >= 0, value >= 0 ? value : 0};
+        return set_option(handle, level, name, std::as_bytes(std::span(&setting, 1)));
+    }
+    return set_option(handle, level, name, std::as_bytes(std::span(&value, 1)));
+}
+
+status linux_driver::get_option(native_socket handle, socket_option option, int& value) const noexcept {
+    const auto [level, name] = native_name(option);
+    if (option == socket_option::linger) {
+        struct linger setting {};
+        socklen_t size = sizeof setting;
+        if (::getsockopt(descriptor_of(handle), level, name, &setting, &size) != 0) return last_error();
+        value = setting.l_onoff ? setting.l_linger : -1;
+        return {};
+    }
+    socklen_t size = sizeof value;
+    if (::getsockopt(descriptor_of(handle), level, name, &value, &size) != 0) return last_error();
+    return {};
+}
+
+status linux_driver::set_option(native_socket handle, int level, int name,
+                                std::span<const std::byte> value) noexcept {
+    const auto size = static_cast<socklen_t>(value.size());
+    return ::setsockopt(descriptor_of(handle), level, name, value.data(), size) == 0 ? status() : last_error();
+}
+
+} // namespace detail
+} // namespace plait::inline v1

@@ -1,0 +1,71 @@
+#pragma once
+/// What every Linux driver shares: sockets, their options and addresses, over plain system calls.
+
+#include "platform/driver.hpp"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+namespace plait::inline v1 {
+namespace detail {
+
+/// An endpoint as the kernel takes it.
+struct socket_address {
+    socket_address() noexcept = default;
+    explicit socket_address(const endpoint& where) noexcept;
+
+    endpoint to_endpoint() const noexcept;
+    const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
+    sockaddr* get() noexcept { return reinterpret_cast<sockaddr*>(&storage); }
+
+    sockaddr_storage storage{};
+    socklen_t size = sizeof storage;
+};
+
+/// errno of the last failed call, as a portable code.
+status last_error() noexcept;
+
+/// An eventfd, shared with whoever may want to wake the loop.
+class event_descriptor final : public waker {
+  public:
+    event_descriptor();
+    event_descriptor(const event_descriptor&) = delete;
+    event_descriptor& operator=(const event_descriptor&) = delete;
+    ~event_descriptor() override;
+
+    void wake() noexcept override;
+    int descriptor() const noexcept { return descriptor_; }
+
+  private:
+    int descriptor_;
+};
+
+class linux_driver : public driver {
+  public:
+    linux_driver() : wake_(std::make_shared<event_descriptor>()) {}
+
+    using driver::close;
+    std::shared_ptr<waker> get_waker() override { return wake_; }
+
+    status open_listener(const endpoint& local, const listen_options& options, native_socket& out) override;
+    status open_stream(const endpoint& peer, native_socket& out) override;
+    void close(native_socket handle) noexcept override;
+    status shutdown_send(native_socket handle) noexcept override;
+    status local_endpoint(native_socket handle, endpoint& out) const noexcept override;
+    status remote_endpoint(native_socket handle, endpoint& out) const noexcept override;
+    status set_option(native_socket handle, socket_option option, int value) noexcept override;
+    status get_option(native_socket handle, socket_option option, int& value) const noexcept override;
+    status set_option(native_socket handle, int level, int name,
+                      std::span<const std::byte> value) noexcept override;
+
+  protected:
+    /// SOCK_NONBLOCK where readiness drives the sockets; io_uring wants them blocking.
+    int extra_socket_flags_ = 0;
+    std::shared_ptr<event_descriptor> wake_;
+};
+
+/// nullptr, and a reason, when the kernel refuses io_uring.
+std::unique_ptr<driver> make_io_uring_driver(const context_options& options, std::string& reason);
+
+} // namespace detail
+} // namespace plait::inline v1

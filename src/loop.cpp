@@ -1,0 +1,616 @@
+#include "src/loop.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace plait::inline v1 {
+namespace detail {
+namespace {
+
+constinit thread_local loop* running = nullptr;
+
+/// Operations that may complete at once before the loop looks at everybody else again.
+constexpr int inline_completions_per_turn = 256;
+
+/// A writer that waits for room goes on when less than this is collected.
+constexpr std::size_t room_again = 32 * 1024;
+
+void cancel_operation(pending& wait) noexcept {
+    auto& op = static_cast<operation&>(wait);
+    op.waiting->context->cancel(op);
+}
+
+constexpr pending_type receive_type{"recv", cancel_operation};
+constexpr pending_type send_type{"send", cancel_operation};
+constexpr pending_type accept_type{"accept", cancel_operation};
+constexpr pending_type flush_type{"flush", cancel_operation};
+
+struct posted_end final : posted {
+    void call() override {}
+};
+posted_end end_of_posts; // stands in the mailbox once the loop has ended
+
+/// Counts the depth of frames that the loop is in, and names it as this thread's.
+class running_loop {
+  public:
+    explicit running_loop(loop* now) noexcept : before_(std::exchange(running, now)) {}
+    running_loop(const running_loop&) = delete;
+    running_loop& operator=(const running_loop&) = delete;
+    ~running_loop() { running = before_; }
+
+  private:
+    loop* before_;
+};
+
+} // namespace
+
+// --- mailbox -----------------------------------------------------------------------------------------------
+
+bool mailbox::push(std::unique_ptr<posted> item) noexcept {
+    posted* head = head_.load(std::memory_order_relaxed);
+    do {
+        if (head == &end_of_posts) return false;
+        item->next = head;
+    } while (!head_.compare_exchange_weak(head, item.get(), std::memory_order_seq_cst,
+                                          std::memory_order_relaxed));
+    static_cast<void>(item.release());
+    // The loop sets `sleeping_`, then looks at `head_`; here it is the other way round. Both orders are
+    // sequentially consistent, so that one of the two sees the other and no wake-up is lost.
+    if (sleeping_.load(std::memory_order_seq_cst) && sleeping_.exchange(false)) waker_->wake();
+    return true;
+}
+
+void mailbox::request(std::atomic<bool>& what) noexcept {
+    what.store(true, std::memory_order_seq_cst);
+    if (sleeping_.load(std::memory_order_seq_cst) && sleeping_.exchange(false)) waker_->wake();
+}
+
+void mailbox::open() noexcept {
+    posted* expected = &end_of_posts;
+    head_.compare_exchange_strong(expected, nullptr);
+}
+
+void mailbox::run_all(bool close) noexcept {
+    if (!close && !head_.load(std::memory_order_relaxed)) return;
+    posted* items = head_.exchange(close ? &end_of_posts : nullptr, std::memory_order_acquire);
+    if (items == &end_of_posts) return;
+    posted* in_order = nullptr;
+    while (items) {
+        posted* following = std::exchange(items->next, in_order);
+        in_order = std::exchange(items, following);
+    }
+    while (in_order) {
+        std::unique_ptr<posted> item(std::exchange(in_order, in_order->next));
+        item->call();
+    }
+}
+
+bool mailbox::prepare_sleep() noexcept {
+    sleeping_.store(true, std::memory_order_seq_cst);
+    if (!head_.load(std::memory_order_seq_cst) && !drain_requested.load(std::memory_order_seq_cst) &&
+        !stop_requested.load(std::memory_order_seq_cst))
+        return true;
+    woke();
+    return false;
+}
+
+void mailbox::discard(posted* items) noexcept {
+    if (items == &end_of_posts) return;
+    while (items) delete std::exchange(items, items->next);
+}
+
+std::shared_ptr<mailbox> mailbox_of(loop& loop) noexcept { return loop.box; }
+
+bool deliver(mailbox& box, std::unique_ptr<posted> item) noexcept { return box.push(std::move(item)); }
+
+loop* current_loop() noexcept { return running; }
+
+// --- outbox ------------------------------------------------------------------------------------------------
+
+outbox::outbox(socket_state& socket) noexcept : flush(flush_type) {
+    flush.socket = &socket;
+    flush.kind = op_kind::send;
+}
+
+socket_state::socket_state(loop& owner, socket_kind what, native_socket native) noexcept
+    : context(&owner), handle(native), kind(what),
+      receive(what == socket_kind::listener ? accept_type : receive_type), send(send_type) {
+    receive.socket = send.socket = this;
+    receive.kind = what == socket_kind::listener ? op_kind::accept : op_kind::receive;
+    send.kind = op_kind::send;
+}
+
+// --- the loop ----------------------------------------------------------------------------------------------
+
+loop::loop(io_context& owner, context_options&& chosen) : facade(owner), options(std::move(chosen)) {
+    system = make_driver(options, reason);
+    if (!system) throw_error(std::make_error_code(std::errc::function_not_supported));
+    box = std::make_shared<mailbox>(system->get_waker());
+    root_scope.enter(*this, nullptr);
+    closers = new task_group;
+}
+
+loop::~loop() {
+    running_loop here(this);
+    begin_stop();
+    // Whoever still waits is resumed, as cancelled; plait's own tasks have ended with run().
+    for (int turns = 0; turns < 1000 && !done(); ++turns) turn();
+    box->run_all(true);
+    close_everything();
+    delete closers;
+}
+
+/// Whether there is nothing left to turn for: run()'s task has ended, or, in the destructor, every coroutine has
+/// heard of its cancellation.
+bool loop::done() noexcept {
+    if (root_) return root_->size() == 0 && closers->size() == 0;
+    bool found = !ready.empty() || closers->size() > 0;
+    sockets.for_each([&](socket_state& socket) {
+        found = found || socket.receive.waiter || socket.send.waiter;
+    });
+    return !found;
+}
+
+loop* loop::current() noexcept { return running; }
+
+void loop::run(task<> root) {
+    PLAIT_ASSERT(!running, "run() inside a running context; co_await the task instead");
+    running_loop here(this);
+    system->enter_thread();
+    box->open();
+    std::optional<std::stop_callback<std::function<void()>>> on_stop;
+    if (options.stop().stop_possible())
+        on_stop.emplace(options.stop(), [to = box] { to->request(to->stop_requested); });
+
+    task_group group;
+    group.scope_.enter(*this, &root_scope);
+    group.spawn(std::move(root));
+    root_ = &group;
+    // Closing politely may outlast the sessions; it is bounded by its own grace.
+    while (!done()) turn();
+    root_ = nullptr;
+    box->run_all(true);
+    group.end_join();
+}
+
+void loop::turn() {
+    ++system->metrics().turns;
+    inline_budget_ = inline_completions_per_turn;
+    run_ready();
+    box->run_all(false);
+    if (box->drain_requested.load(std::memory_order_relaxed)) begin_drain();
+    if (box->stop_requested.load(std::memory_order_relaxed)) begin_stop();
+    if (!timers_.empty()) fire_timers();
+    flush_outputs();
+
+    bool block = ready.empty() && system->completed().empty() && system->closed().empty() && !done();
+    if (block && options.poll_before_sleep().count() > 0) {
+        const steady_time until = system->now() + options.poll_before_sleep();
+        do system->wait(steady_time::min());
+        while (system->completed().empty() && system->closed().empty() && system->now() < until);
+        block = system->completed().empty() && system->closed().empty();
+    }
+    if (block && box->prepare_sleep()) {
+        system->wait(next_deadline());
+        box->woke();
+    } else {
+        system->wait(steady_time::min());
+    }
+    turn_time = system->now();
+    signal_hooks.for_each([](loop_hook& hook) { hook.call(hook); });
+    settle_completions();
+}
+
+void loop::run_ready() {
+    list<pending> batch;
+    batch.append(ready);
+    while (!batch.empty()) {
+        pending& wait = batch.pop_front();
+        resume(wait.waiter);
+    }
+}
+
+void loop::resume(std::coroutine_handle<> handle) {
+    do {
+        next = nullptr;
+        handle.resume();
+        if (finished_child) {
+            auto& child = static_cast<child::promise_type&>(*std::exchange(finished_child, nullptr));
+            child.group->child_ended(child);
+        }
+        handle = next;
+    } while (handle);
+}
+
+steady_time loop::next_deadline() const noexcept {
+    return timers_.empty() ? steady_time::max() : timers_.front().deadline;
+}
+
+void loop::event(event_info::kind what, std::error_code error, std::string_view detail) const {
+    if (options.on_event()) options.on_event()(event_info{what, error, detail});
+}
+
+// --- timers: a binary heap, the earliest in front ------------------------------------------------------------
+
+void loop::place(std::size_t position, heap_entry entry) noexcept {
+    timers_[position] = entry;
+    entry.what->position = position;
+}
+
+void loop::sift_up(std::size_t position, heap_entry entry) noexcept {
+    while (position > 0) {
+        const std::size_t above = (position - 1) / 2;
+        if (timers_[above].deadline <= entry.deadline) break;
+        place(position, timers_[above]);
+        position = above;
+    }
+    place(position, entry);
+}
+
+void loop::sift_down(std::size_t position, heap_entry entry) noexcept {
+    for (;;) {
+        std::size_t below = 2 * position + 1;
+        if (below >= timers_.size()) break;
+        if (below + 1 < timers_.size() && timers_[below + 1].deadline < timers_[below].deadline) ++below;
+        if (entry.deadline <= timers_[below].deadline) break;
+        place(position, timers_[below]);
+        position = below;
+    }
+    place(position, entry);
+}
+
+void loop::arm(timer& what, steady_time at) {
+    PLAIT_ASSERT(what.position == timer::unarmed, "a timer is armed once");
+    what.owner = this;
+    what.deadline = at;
+    timers_.push_back({at, &what});
+    sift_up(timers_.size() - 1, {at, &what});
+}
+
+void loop::disarm(timer& what) noexcept {
+    const std::size_t hole = std::exchange(what.position, timer::unarmed);
+    const heap_entry last = timers_.back();
+    timers_.pop_back();
+    if (hole == timers_.size()) return;
+    if (hole > 0 && last.deadline < timers_[(hole - 1) / 2].deadline)
+        sift_up(hole, last);
+    else
+        sift_down(hole, last);
+}
+
+void loop::fire_timers() {
+    while (!timers_.empty() && timers_.front().deadline <= turn_time) {
+        timer& due = *timers_.front().what;
+        disarm(due);
+        due.fire(due);
+    }
+}
+
+// --- operations --------------------------------------------------------------------------------------------
+
+bool loop::start(operation& op, std::coroutine_handle<> waiter, environment& env) {
+    PLAIT_ASSERT(!op.waiter, "two operations of one direction on a socket at once; one task may receive while "
+                             "another sends, but each direction has one task at a time");
+    PLAIT_ASSERT(env.context == this, "a socket is used on the context that opened it");
+    socket_state& socket = *op.socket;
+    op.transferred = 0;
+    op.canceling = op.drain_ended = op.dont_wait = op.deferred = false;
+    if (socket.handle == no_socket || socket.closing) {
+        op.result = std::make_error_code(std::errc::bad_file_descriptor);
+        return false;
+    }
+    if (!begin_wait(op, waiter, env)) {
+        op.result = errc::canceled;
+        return false;
+    }
+    if (op.kind == op_kind::send) {
+        const bool nothing_to_send = op.piece_count == 0 && op.size == 0; // a flush, for one
+        if (!socket.send_failure.ok() || (nothing_to_send && !socket.output)) {
+            op.result = socket.send_failure;
+            op.unlink();
+            op.waiter = nullptr;
+            return false;
+        }
+        if (socket.output) { // what was collected before leaves before
+            op.deferred = true;
+            return true;
+        }
+    } else if (draining && op.boundary && socket.drainable) {
+        op.dont_wait = true;
+    }
+    if (drive(op)) return true;
+    if (inline_budget_-- > 0) {
+        op.unlink();
+        op.waiter = nullptr;
+        return false;
+    }
+    detail::make_ready(op);
+    return true;
+}
+
+bool loop::drive(operation& op) {
+    for (;;) {
+        op.in_flight = true;
+        if (!system->start(op)) return true;
+        op.in_flight = false;
+        if (!op.result.ok() || !op.whole || op.kind == op_kind::lease) break;
+        if (op.piece_count == 0 && op.size == 0) break;
+    }
+    if (op.dont_wait && op.result.code() == std::errc::operation_would_block) op.result = errc::draining;
+    op.socket->active = turn_time;
+    return false;
+}
+
+void loop::cancel(operation& op) noexcept {
+    if (op.deferred) {
+        op.deferred = false;
+        op.result = errc::canceled;
+        detail::make_ready(op);
+    } else if (op.in_flight && !op.canceling) {
+        op.canceling = true;
+        system->cancel(op);
+    }
+}
+
+void loop::abandon(operation& op) noexcept {
+    if (op.in_flight) {
+        if (!op.canceling) {
+            op.canceling = true;
+            system->cancel(op);
+        }
+        while (op.in_flight) system->wait(steady_time::max());
+    }
+    op.unlink();
+    if (op.result.ok() && op.waiter) {
+        if (op.kind == op_kind::accept) system->close(op.accepted);
+        if (op.kind == op_kind::lease) op.block->release(*op.block);
+    }
+    finished(op);
+}
+
+void loop::finished(operation& op) noexcept {
+    op.waiter = nullptr;
+    if (op.socket->closing) free_if_unused(*op.socket);
+}
+
+void loop::settle_completions() {
+    while (!system->completed().empty()) settle(system->completed().pop_front());
+    while (!system->closed().empty()) {
+        socket_state& socket = system->closed().pop_front();
+        sockets.push_back(socket); // its owner may outlive this loop, which then has to tell the block
+        socket.handle = no_socket;
+        if (socket.closed_flag) *socket.closed_flag = true;
+        free_if_unused(socket);
+    }
+}
+
+void loop::settle(operation& op) {
+    socket_state& socket = *op.socket;
+    socket.active = turn_time;
+    if (socket.output && &op == &socket.output->flush) return output_left(*socket.output);
+    const bool unfinished = op.whole && op.kind != op_kind::lease && (op.piece_count > 0 || op.size > 0);
+    if (op.result.ok() && unfinished) {
+        if (op.canceling) { // a part of it had won the race; bytes() tells how much
+            op.result = errc::canceled;
+        } else if (drive(op)) {
+            op.waiting->cancel->waits.push_back(op);
+            return;
+        }
+    } else if (op.drain_ended && op.transferred == 0 && op.result.is(errc::canceled) &&
+               !op.waiting->cancel->cancelled) {
+        // What the kernel holds by now is still taken; only then has draining the last word.
+        op.dont_wait = true;
+        op.canceling = op.drain_ended = false;
+        if (drive(op)) {
+            op.waiting->cancel->waits.push_back(op);
+            return;
+        }
+    } else if (op.dont_wait && op.result.code() == std::errc::operation_would_block) {
+        op.result = errc::draining;
+    }
+    detail::make_ready(op);
+}
+
+// --- collected output --------------------------------------------------------------------------------------
+
+std::byte* loop::collect(socket_state& socket, std::size_t bytes) {
+    if (!socket.output) socket.output = ::new (allocate(sizeof(outbox))) outbox(socket);
+    queue_flush(*socket.output);
+    byte_buffer& collecting = socket.output->collecting;
+    std::byte* room = collecting.prepare(bytes).data();
+    collecting.commit(bytes);
+    return room;
+}
+
+byte_buffer loop::take_collected(socket_state& socket) {
+    if (!socket.output) return {};
+    byte_buffer taken = std::move(socket.output->collecting);
+    if (!socket.output->flush.in_flight) free_output(socket);
+    return taken;
+}
+
+void loop::give_back_collected(socket_state& socket, byte_buffer bytes) {
+    if (bytes.empty()) return;
+    if (!socket.output) socket.output = ::new (allocate(sizeof(outbox))) outbox(socket);
+    socket.output->collecting = std::move(bytes);
+    queue_flush(*socket.output);
+}
+
+void loop::queue_flush(outbox& output) noexcept {
+    if (output.queued || output.flush.in_flight) return;
+    output.queued = true;
+    output.next_queued = std::exchange(queued_outputs_, &output);
+}
+
+void loop::flush_outputs() {
+    while (outbox* output = queued_outputs_) {
+        queued_outputs_ = output->next_queued;
+        output->queued = false;
+        output->collecting.swap(output->sending);
+        operation& op = output->flush;
+        op.whole = true;
+        op.transferred = 0;
+        op.piece_count = 0;
+        op.data = output->sending.bytes().data();
+        op.size = output->sending.size();
+        if (!drive(op)) output_left(*output);
+    }
+}
+
+/// A flush has ended, or moved a part of what it was given.
+void loop::output_left(outbox& output) {
+    operation& op = output.flush;
+    socket_state& socket = *op.socket;
+    if (op.result.ok() && op.size > 0) {
+        if (drive(op)) return;
+    }
+    if (!op.result.ok()) socket.send_failure = op.result;
+    output.sending.reset();
+    if (socket.send_failure.ok() && !output.collecting.empty()) {
+        queue_flush(output);
+        if (socket.send.deferred && socket.send.boundary && output.collecting.size() < room_again)
+            start_deferred(socket);
+        return;
+    }
+    free_output(socket);
+    if (socket.send.deferred) start_deferred(socket);
+}
+
+void loop::free_output(socket_state& socket) noexcept {
+    outbox* output = std::exchange(socket.output, nullptr);
+    if (!output) return;
+    for (outbox** link = &queued_outputs_; output->queued; link = &(*link)->next_queued) {
+        if (*link != output) continue;
+        *link = output->next_queued;
+        output->queued = false;
+    }
+    output->~outbox();
+    deallocate(output, sizeof(outbox));
+}
+
+/// The user's send waited for collected output, which has left now.
+void loop::start_deferred(socket_state& socket) {
+    operation& op = socket.send;
+    op.deferred = false;
+    if (!socket.send_failure.ok()) {
+        op.result = socket.send_failure;
+        return detail::make_ready(op);
+    }
+    if (op.piece_count == 0 && op.size == 0) { // a flush, or a write that waited for room
+        op.result = status();
+        return detail::make_ready(op);
+    }
+    if (!drive(op)) detail::make_ready(op);
+}
+
+// --- sockets -----------------------------------------------------------------------------------------------
+
+namespace {
+
+void free_block(socket_state& socket) noexcept {
+    socket.~socket_state();
+    deallocate(&socket, sizeof(socket_state));
+}
+
+} // namespace
+
+void release_socket(socket_state& socket) noexcept {
+    socket.owned = false;
+    if (!socket.context) return free_block(socket);
+    loop& owner = *socket.context;
+    const bool unsent = socket.output && socket.send_failure.ok();
+    if (!socket.closing && running == &owner && !owner.stopping && (unsent || (socket.polite && !socket.ended)))
+        return owner.close_politely(socket);
+    owner.drop(socket);
+}
+
+socket_state* loop::adopt(native_socket handle, socket_kind kind) {
+    auto* socket = ::new (allocate(sizeof(socket_state))) socket_state(*this, kind, handle);
+    sockets.push_back(*socket);
+    system->attach(*socket);
+    if (kind == socket_kind::stream) ++system->metrics().connections;
+    return socket;
+}
+
+void loop::drop(socket_state& socket) noexcept {
+    if (socket.closing) return free_if_unused(socket);
+    socket.closing = true;
+    if (socket.kind == socket_kind::stream) --system->metrics().connections;
+    for (operation* op : {&socket.receive, &socket.send})
+        if (op->waiter) cancel(*op);
+    if (socket.output && socket.output->flush.in_flight) {
+        operation& op = socket.output->flush;
+        if (!op.canceling) {
+            op.canceling = true;
+            system->cancel(op);
+        }
+    }
+    free_if_unused(socket);
+}
+
+/// Closes the socket once nothing is in flight on it, and frees the block once nobody waits on it.
+void loop::free_if_unused(socket_state& socket) noexcept {
+    if (!socket.closing) return;
+    if (socket.receive.in_flight || socket.send.in_flight) return;
+    if (socket.output && socket.output->flush.in_flight) return;
+    free_output(socket);
+    if (socket.handle != no_socket) {
+        if (std::exchange(socket.close_started, true) || !system->close(socket)) return;
+        socket.handle = no_socket;
+        if (socket.closed_flag) *socket.closed_flag = true;
+    }
+    if (socket.owned || socket.receive.waiter || socket.send.waiter) return;
+    free_block(socket);
+}
+
+void loop::close_everything() noexcept {
+    auto each_open = [this](auto f) {
+        bool found = false;
+        sockets.for_each([&](socket_state& socket) {
+            if (socket.handle == no_socket) return;
+            found = true;
+            f(socket);
+        });
+        return found;
+    };
+    each_open([this](socket_state& socket) { drop(socket); });
+    while (each_open([](socket_state&) {})) {
+        system->wait(steady_time::max());
+        settle_completions();
+    }
+    // A stream object that outlives its context keeps a block that nothing can be started on.
+    sockets.for_each([](socket_state& socket) {
+        socket.unlink();
+        socket.context = nullptr;
+    });
+}
+
+// --- draining and stopping -----------------------------------------------------------------------------------
+
+void loop::begin_drain() {
+    if (draining) return;
+    draining = true;
+    box->drain_requested.store(false, std::memory_order_relaxed);
+    sockets.for_each([this](socket_state& socket) {
+        operation& op = socket.receive;
+        if (op.in_flight && op.boundary && socket.drainable && op.transferred == 0 && !op.canceling) {
+            op.drain_ended = op.canceling = true;
+            system->cancel(op);
+        }
+    });
+    while (!drain_hooks.empty()) {
+        loop_hook& hook = drain_hooks.pop_front();
+        hook.call(hook);
+    }
+}
+
+void loop::begin_stop() {
+    box->stop_requested.store(false, std::memory_order_relaxed);
+    if (stopping) return;
+    stopping = true;
+    root_scope.cancel();
+    closers->request_stop();
+}
+
+} // namespace detail
+} // namespace plait::inline v1

@@ -1,0 +1,153 @@
+#pragma once
+/// The event loop behind io_context: who is ready, which timers run, which sockets live, and the turn that
+/// drives them.
+
+#include <plait/detail/byte_buffer.hpp>
+#include <plait/detail/socket_state.hpp>
+#include <plait/io_context.hpp>
+#include <plait/signal.hpp>
+#include <plait/task_group.hpp>
+
+#include "platform/driver.hpp"
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+namespace plait::inline v1 {
+namespace detail {
+
+class mailbox {
+  public:
+    explicit mailbox(std::shared_ptr<waker> wake) noexcept : waker_(std::move(wake)) {}
+    mailbox(const mailbox&) = delete;
+    mailbox& operator=(const mailbox&) = delete;
+    ~mailbox() { discard(head_.exchange(nullptr)); }
+
+    // Any thread.
+    bool push(std::unique_ptr<posted> item) noexcept;
+    void request(std::atomic<bool>& what) noexcept;
+    std::atomic<bool> drain_requested{false};
+    std::atomic<bool> stop_requested{false};
+    const std::shared_ptr<waker>& get_waker() const noexcept { return waker_; }
+
+    // The loop's thread.
+    void open() noexcept;
+    /// Calls everything that was posted; afterwards, with `close`, push() answers false.
+    void run_all(bool close) noexcept;
+    /// Announces that the loop is about to sleep. False when something has arrived, so that it must not.
+    bool prepare_sleep() noexcept;
+    void woke() noexcept { sleeping_.store(false, std::memory_order_relaxed); }
+
+  private:
+    static void discard(posted* items) noexcept;
+
+    std::atomic<posted*> head_{nullptr};
+    std::atomic<bool> sleeping_{false};
+    std::shared_ptr<waker> waker_;
+};
+
+/// Output that the turn sends: framed writes append to `collecting`, the loop moves it to `sending`.
+struct outbox {
+    explicit outbox(socket_state& socket) noexcept;
+
+    byte_buffer collecting;
+    byte_buffer sending;
+    operation flush; ///< the loop's own send; nobody awaits it
+    bool queued = false;
+    outbox* next_queued = nullptr;
+};
+
+class loop final : public loop_core {
+  public:
+    loop(io_context& facade, context_options&& options);
+    ~loop();
+
+    static loop* current() noexcept;
+
+    // --- running ---
+    void run(task<> root);
+    void turn();
+
+    // --- waits ---
+    void make_ready(pending& wait) noexcept { ready.push_back(wait); } ///< of a wait in no list
+    void arm(timer& timer, steady_time at);
+    void disarm(timer& timer) noexcept;
+
+    // --- operations and sockets ---
+    /// True: suspended. False: `op.result` is there already.
+    bool start(operation& op, std::coroutine_handle<> waiter, environment& env);
+    void cancel(operation& op) noexcept;
+    /// The await of `op` goes away without its result: waits for the system to let go of it.
+    void abandon(operation& op) noexcept;
+    /// The await of `op` has taken its result.
+    void finished(operation& op) noexcept;
+
+    socket_state* adopt(native_socket handle, socket_kind kind);
+    /// Sends what was collected, half-closes and waits for the peer's end, with no one waiting for that.
+    void close_politely(socket_state& socket) noexcept;
+    /// Closes without further ceremony.
+    void drop(socket_state& socket) noexcept;
+
+    /// Room for that many bytes of output, which leave at the turn's end.
+    std::byte* collect(socket_state& socket, std::size_t bytes);
+    byte_buffer take_collected(socket_state& socket);
+    void give_back_collected(socket_state& socket, byte_buffer bytes);
+    void queue_flush(outbox& output) noexcept;
+
+    void event(event_info::kind what, std::error_code error, std::string_view detail) const;
+
+    io_context& facade;
+    context_options options;
+    std::string reason;
+    std::unique_ptr<driver> system;
+    std::shared_ptr<mailbox> box;
+    scope root_scope;
+    list<pending> ready;
+    list<socket_state> sockets;
+    bool draining = false;
+    bool stopping = false;
+    list<loop_hook> drain_hooks;  ///< called once, when draining begins
+    list<loop_hook> signal_hooks; ///< called after every sleep
+    steady_time turn_time{};   ///< when the system was last asked
+    void begin_drain();
+    void begin_stop();
+
+    task_group* closers = nullptr; ///< polite closes that outlive their session
+
+  private:
+    void run_ready();
+    void resume(std::coroutine_handle<> handle);
+    void fire_timers();
+    void flush_outputs();
+    void settle_completions();
+    void settle(operation& op);
+    /// Starts `op` again as often as it completes at once with work left. True: it is in flight.
+    bool drive(operation& op);
+    void output_left(outbox& output);
+    void free_output(socket_state& socket) noexcept;
+    void start_deferred(socket_state& socket);
+    void free_if_unused(socket_state& socket) noexcept;
+    void close_everything() noexcept;
+    bool done() noexcept;
+    steady_time next_deadline() const noexcept;
+
+    struct heap_entry {
+        steady_time deadline;
+        timer* what;
+    };
+    void place(std::size_t position, heap_entry entry) noexcept;
+    void sift_up(std::size_t position, heap_entry entry) noexcept;
+    void sift_down(std::size_t position, heap_entry entry) noexcept;
+
+    std::vector<heap_entry> timers_;
+    task_group* root_ = nullptr; ///< of the run() under way
+    outbox* queued_outputs_ = nullptr;
+    int inline_budget_ = 0; ///< operations that may still complete at once in this turn
+};
+
+/// The owner of `socket` is gone. Its context may be, too.
+void release_socket(socket_state& socket) noexcept;
+
+} // namespace detail
+} // namespace plait::inline v1

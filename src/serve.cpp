@@ -1,0 +1,165 @@
+#include <plait/serve.hpp>
+
+#include "src/loop.hpp"
+
+namespace plait::inline v1 {
+namespace detail {
+namespace {
+
+constexpr auto first_backoff = std::chrono::milliseconds(20);
+constexpr auto longest_backoff = std::chrono::milliseconds(500);
+
+/// Out of descriptors or memory: trying again at once would spin, giving up would end the service.
+bool exhausted(std::error_code error) noexcept {
+    return error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system ||
+           error == std::errc::no_buffer_space || error == std::errc::not_enough_memory;
+}
+
+/// The connection ended before it was accepted; accept(2) lists these as errors of the connection, not ours.
+bool of_one_connection(std::error_code error) noexcept {
+    return error == std::errc::connection_aborted || error == std::errc::connection_reset ||
+           error == std::errc::protocol_error || error == std::errc::operation_not_permitted ||
+           error == std::errc::network_down || error == std::errc::network_unreachable ||
+           error == std::errc::host_unreachable || error == std::errc::no_protocol_option ||
+           error == std::errc::operation_not_supported || error == std::errc::timed_out ||
+           error == std::errc::interrupted || error == std::errc::operation_would_block;
+}
+
+} // namespace
+
+/// Waits until a session has ended. Draining does not end it: who waits in the backlog is still served.
+struct server::slot_wait : pending {
+    explicit slot_wait(server& server) noexcept : pending(type), owner(server) {}
+    ~slot_wait() { owner.waiting_for_slot_ = nullptr; }
+
+    using plait_awaitable_tag = void;
+    bool await_ready() const noexcept { return false; }
+    template <environment_promise P>
+    bool await_suspend(std::coroutine_handle<P> handle) {
+        if (!begin_wait(*this, handle, handle.promise().plait_environment())) return false;
+        owner.waiting_for_slot_ = this;
+        return true;
+    }
+    void await_resume() const noexcept {}
+
+    static void cancel(pending& self) noexcept {
+        static_cast<slot_wait&>(self).owner.waiting_for_slot_ = nullptr;
+        make_ready(self);
+    }
+    static constexpr pending_type type{"session slot", &slot_wait::cancel};
+
+    server& owner;
+};
+
+server::server(environment& env, socket_state* listener, const serve_options& options)
+    : env_(env), loop_(*env.context), outer_(env.cancel), listener_(listener), options_(options),
+      signals_(options.stop_on(), [](loop_hook& hook) noexcept {
+          auto& self = static_cast<signal_hook&>(static_cast<signal_watch&>(hook));
+          while (self.arrived() != 0) {
+              if (self.owner->loop_.draining)
+                  self.owner->stop_now();
+              else
+                  self.owner->loop_.begin_drain();
+          }
+      }) {
+    listener->drainable = true;
+    on_drain_.owner = deadline_.owner = signals_.owner = this;
+    on_drain_.call = [](loop_hook& hook) noexcept { static_cast<drain_hook&>(hook).owner->drain_began(); };
+    deadline_.fire = [](timer& due) noexcept {
+        server& self = *static_cast<deadline_timer&>(due).owner;
+        self.late_ = true;
+        self.scope_.cancel();
+        self.sessions.request_stop();
+    };
+    scope_.enter(loop_, outer_);
+    env.cancel = &scope_;
+    if (loop_.draining)
+        drain_began();
+    else
+        loop_.drain_hooks.push_back(on_drain_);
+}
+
+server::~server() { env_.cancel = outer_; }
+
+void server::drain_began() noexcept {
+    deadline_.arm(loop_, saturated_add(loop_.system->now(), options_.drain_timeout()));
+}
+
+/// A second signal: nobody wants to wait any longer, not for goodbyes either.
+void server::stop_now() noexcept { loop_.begin_stop(); }
+
+task<bool> server::accept_failed(std::error_code error) {
+    if (exhausted(error)) {
+        backoff_ = backoff_.count() == 0 ? steady_duration(first_backoff)
+                                         : std::min<steady_duration>(backoff_ * 2, longest_backoff);
+        loop_.event(event_info::kind::accept_backoff, error, "out of descriptors or memory: accepting pauses");
+        co_return !co_await sleep_for(backoff_);
+    }
+    co_return !of_one_connection(error);
+}
+
+task<> server::wait_for_slot() {
+    loop_.system->pause_accept(*listener_);
+    while (sessions.size() >= options_.max_connections()) {
+        slot_wait slot(*this);
+        co_await slot;
+        if (scope_.cancelled) break;
+    }
+}
+
+task<io_result<void>> server::finish(std::error_code error) {
+    if (error != errc::draining) sessions.request_stop();
+    co_await sessions.join();
+    const bool stopped = loop_.stopping || outer_->cancelled;
+    if (late_ && !stopped) co_return errc::timed_out;
+    if (stopped) co_return errc::canceled;
+    if (error == errc::draining) co_return io_result<void>();
+    co_return error;
+}
+
+void server::accepted(socket_state& stream) noexcept {
+    backoff_ = {};
+    stream.drainable = true;
+    stream.polite = true;
+}
+
+void server::report(std::error_code error, const endpoint& peer) const {
+    if (!options_.on_error()) return;
+    if (error == errc::end_of_stream || error == errc::draining || error == errc::canceled) return;
+    options_.on_error()(error, peer);
+}
+
+void server::session_ended() noexcept {
+    if (slot_wait* waiting = std::exchange(waiting_for_slot_, nullptr)) make_ready(*waiting);
+}
+
+session_watch::session_watch(server& owner, environment& env, socket_state* stream)
+    : server_(owner), env_(env), outer_(env.cancel), stream_(stream) {
+    idle_.owner = this;
+    idle_.fire = [](timer& due) noexcept { static_cast<idle_timer&>(due).owner->look(); };
+    if (owner.options_.idle_timeout() == steady_duration::max()) return;
+    scope_.enter(owner.loop_, outer_);
+    env_.cancel = &scope_;
+    stream_->watcher = &stream_;
+    stream_->active = owner.loop_.system->now();
+    look();
+}
+
+/// Cancels the session if nothing has moved for too long; otherwise looks again when that may be so.
+void session_watch::look() noexcept {
+    if (!stream_) return; // closed by the session, which may have other things to do
+    const steady_time due = saturated_add(stream_->active, server_.options_.idle_timeout());
+    if (due > server_.loop_.system->now())
+        idle_.arm(server_.loop_, due);
+    else
+        scope_.cancel();
+}
+
+session_watch::~session_watch() {
+    env_.cancel = outer_;
+    if (stream_ && stream_->watcher == &stream_) stream_->watcher = nullptr;
+    server_.session_ended();
+}
+
+} // namespace detail
+} // namespace plait::inline v1

@@ -1,0 +1,66 @@
+#include "support/allocations.hpp"
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+
+#if defined(__has_feature)
+#    if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#        define SUPPORT_SANITIZED
+#    endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#    define SUPPORT_SANITIZED
+#endif
+
+#if defined(__GLIBC__) && !defined(SUPPORT_SANITIZED)
+
+namespace {
+constinit thread_local std::uint64_t count = 0;
+} // namespace
+
+// glibc's own names of its allocator; a program may define the public ones itself.
+extern "C" {
+void* __libc_malloc(std::size_t size);
+void* __libc_calloc(std::size_t count, std::size_t size);
+void* __libc_realloc(void* block, std::size_t size);
+void* __libc_memalign(std::size_t alignment, std::size_t size);
+void __libc_free(void* block);
+
+__attribute__((visibility("default"))) void* malloc(std::size_t size) {
+    ++count;
+    return __libc_malloc(size);
+}
+__attribute__((visibility("default"))) void* calloc(std::size_t number, std::size_t size) {
+    ++count;
+    return __libc_calloc(number, size);
+}
+__attribute__((visibility("default"))) void* realloc(void* block, std::size_t size) {
+    ++count;
+    return __libc_realloc(block, size);
+}
+__attribute__((visibility("default"))) void* memalign(std::size_t alignment, std::size_t size) {
+    ++count;
+    return __libc_memalign(alignment, size);
+}
+__attribute__((visibility("default"))) void* aligned_alloc(std::size_t alignment, std::size_t size) {
+    ++count;
+    return __libc_memalign(alignment, size);
+}
+__attribute__((visibility("default"))) int posix_memalign(void** block, std::size_t alignment, std::size_t size) {
+    ++count;
+    *block = __libc_memalign(alignment, size);
+    return *block ? 0 : ENOMEM;
+}
+__attribute__((visibility("default"))) void free(void* block) { __libc_free(block); }
+}
+
+bool support::counts_allocations() noexcept { return true; }
+std::uint64_t support::allocations() noexcept { return count; }
+
+#else
+
+bool support::counts_allocations() noexcept { return false; }
+std::uint64_t support::allocations() noexcept { return 0; }
+
+#endif

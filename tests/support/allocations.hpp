@@ -1,0 +1,17 @@
+#pragma once
+/// Counts what the whole program asks malloc for. A test that calls this gets its malloc replaced.
+///
+///     if (!support::counts_allocations()) SKIP("…");
+///     const auto before = support::allocations();
+
+#include <cstdint>
+
+namespace support {
+
+/// False where malloc cannot be replaced: under a sanitizer, and without glibc.
+bool counts_allocations() noexcept;
+
+/// Calls of malloc, calloc, realloc and the aligned ones by this thread, so far.
+std::uint64_t allocations() noexcept;
+
+} // namespace support
