@@ -291,7 +291,6 @@ void loop::fire_timers() {
 bool loop::start(operation& op, std::coroutine_handle<> waiter, environment& env) {
     PLAIT_ASSERT(!op.waiter, "two operations of one direction on a socket at once; one task may receive while "
                              "another sends, but each direction has one task at a time");
-    PLAIT_ASSERT(env.context == this, "a socket is used on the context that opened it");
     socket_state& socket = *op.socket;
     op.transferred = 0;
     op.canceling = op.drain_ended = op.dont_wait = op.deferred = false;
@@ -299,6 +298,7 @@ bool loop::start(operation& op, std::coroutine_handle<> waiter, environment& env
         op.result = std::make_error_code(std::errc::bad_file_descriptor);
         return false;
     }
+    PLAIT_ASSERT(socket.context == this, "a socket is used on the context that opened it");
     if (!begin_wait(op, waiter, env)) {
         op.result = errc::canceled;
         return false;

@@ -1,7 +1,5 @@
 #include <plait/offload.hpp>
 
-#include "src/loop.hpp"
-
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -45,41 +43,11 @@ class helper_pool {
     std::size_t idle_ = 0;
 };
 
-void cancel_nothing(pending&) noexcept {}
-constexpr pending_type offload_type{"offload", cancel_nothing};
-
 } // namespace
 
 void run_on_helper(std::unique_ptr<posted> job) {
     static helper_pool& pool = *new helper_pool;
     pool.run(std::move(job));
-}
-
-/// Only the loop's thread looks at `target`, which is gone once the coroutine is.
-struct offload_wait::shared {
-    pending* target;
-};
-
-offload_wait::offload_wait(std::unique_ptr<posted> job) noexcept : wait_(offload_type), job_(std::move(job)) {}
-
-offload_wait::~offload_wait() {
-    if (shared_) shared_->target = nullptr;
-}
-
-void offload_wait::start(std::coroutine_handle<> waiter, environment& env) {
-    shared_ = std::make_shared<shared>();
-    shared_->target = &wait_;
-    wait_.waiter = waiter;
-    wait_.waiting = &env;
-    auto work = [job = std::shared_ptr<posted>(std::move(job_)), state = shared_, box = env.context->box]() mutable {
-        job->call();
-        job.reset();
-        auto resume = [state = std::move(state)] {
-            if (state->target) make_ready(*state->target);
-        };
-        deliver(*box, std::make_unique<posted_function<decltype(resume)>>(std::move(resume)));
-    };
-    run_on_helper(std::make_unique<posted_function<decltype(work)>>(std::move(work)));
 }
 
 } // namespace detail

@@ -118,6 +118,8 @@ class context_options {
     std::size_t pool_bytes_ = 0;
 };
 
+class io_context;
+
 namespace detail {
 
 /// A function that another thread left for the loop.
@@ -133,6 +135,8 @@ struct posted_function final : posted {
     void call() override { function(); }
     F function;
 };
+
+PLAIT_API loop& loop_of(io_context& context) noexcept;
 
 /// Where other threads reach a loop. Shared, so that a late caller finds it closed rather than gone.
 class mailbox;
@@ -204,7 +208,7 @@ class PLAIT_API io_context {
 
   private:
     friend struct this_context;
-    friend class detail::loop;
+    friend detail::loop& detail::loop_of(io_context& context) noexcept;
 
     void run_root(task<> root);
 

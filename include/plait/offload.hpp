@@ -4,10 +4,10 @@
 ///     std::string line;
 ///     bool more = co_await plait::offload([&] { return bool(std::getline(std::cin, line)); });
 
+#include <plait/foreign.hpp>
 #include <plait/io_context.hpp>
 #include <plait/task.hpp>
 
-#include <atomic>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -22,29 +22,26 @@ namespace detail {
 PLAIT_API void run_on_helper(std::unique_ptr<posted> job);
 
 /// A coroutine's wait for a helper thread. It cannot be cancelled: the call is under way.
-class PLAIT_API offload_wait {
+class offload_wait : outside_wait {
   public:
-    using plait_awaitable_tag = void;
+    using outside_wait::plait_awaitable_tag;
 
-    explicit offload_wait(std::unique_ptr<posted> job) noexcept;
-    offload_wait(const offload_wait&) = delete;
-    offload_wait& operator=(const offload_wait&) = delete;
-    ~offload_wait();
+    explicit offload_wait(std::function<void()> job) noexcept : job_(std::move(job)) {}
 
     bool await_ready() const noexcept { return false; }
     template <environment_promise P>
     void await_suspend(std::coroutine_handle<P> waiter) {
-        start(waiter, waiter.promise().plait_environment());
+        auto work = [job = std::move(job_), done = begin(waiter, waiter.promise().plait_environment())]() mutable {
+            job();
+            job = nullptr;
+            done();
+        };
+        run_on_helper(std::make_unique<posted_function<decltype(work)>>(std::move(work)));
     }
     void await_resume() const noexcept {}
 
   private:
-    struct shared;
-    void start(std::coroutine_handle<> waiter, environment& env);
-
-    pending wait_;
-    std::unique_ptr<posted> job_;
-    std::shared_ptr<shared> shared_;
+    std::function<void()> job_;
 };
 
 /// A call with its result; shared with the helper thread, which may outlive the coroutine.
@@ -79,8 +76,7 @@ struct offloaded {
 template <class R, class F, class... A>
 task<R> offload_call(F function, A... arguments) {
     auto call = std::make_shared<offloaded<R, F, A...>>(std::move(function), std::move(arguments)...);
-    auto run = [call] { call->call(); };
-    offload_wait wait(std::make_unique<posted_function<decltype(run)>>(std::move(run)));
+    offload_wait wait([call] { call->call(); });
     co_await wait;
     if (call->exception) std::rethrow_exception(call->exception);
     if constexpr (!std::is_void_v<R>) co_return std::move(*call->result);

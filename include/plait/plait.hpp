@@ -4,6 +4,7 @@
 #include <plait/bytes.hpp>
 #include <plait/codec.hpp>
 #include <plait/endpoint.hpp>
+#include <plait/foreign.hpp>
 #include <plait/framing.hpp>
 #include <plait/io_context.hpp>
 #include <plait/lease.hpp>
