@@ -5,8 +5,9 @@
 namespace plait::inline v1 {
 namespace detail {
 
-std::size_t collected_size(const socket_state& socket) noexcept {
-    return socket.output ? socket.output->collecting.size() : 0;
+std::byte* try_collect(socket_state& socket, std::size_t bytes, std::size_t most) {
+    if (socket.output && socket.output->collecting.size() >= most) return nullptr;
+    return socket.context->collect(socket, bytes);
 }
 
 std::byte* collect_output(socket_state& socket, std::size_t bytes) { return socket.context->collect(socket, bytes); }
@@ -16,13 +17,6 @@ byte_buffer take_collected(socket_state& socket) { return socket.context->take_c
 void give_back_collected(socket_state& socket, byte_buffer bytes) {
     socket.context->give_back_collected(socket, std::move(bytes));
 }
-
-status output_failure(const socket_state& socket) noexcept {
-    if (!socket.context || socket.closing) return not_open();
-    return socket.send_failure;
-}
-
-void fail_output(socket_state& socket, status failure) noexcept { socket.send_failure = failure; }
 
 } // namespace detail
 } // namespace plait::inline v1

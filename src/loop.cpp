@@ -1,7 +1,10 @@
 #include "src/loop.hpp"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <system_error>
 
 namespace plait::inline v1 {
 namespace detail {
@@ -24,6 +27,16 @@ constexpr pending_type receive_type{"recv", cancel_operation};
 constexpr pending_type send_type{"send", cancel_operation};
 constexpr pending_type accept_type{"accept", cancel_operation};
 constexpr pending_type flush_type{"flush", cancel_operation};
+
+/// No driver can be had, and this is why. An error code alone would not tell what helps.
+[[noreturn]] void refuse(const std::string& reason) {
+#if PLAIT_HAS_EXCEPTIONS
+    throw std::system_error(std::make_error_code(std::errc::function_not_supported), reason);
+#else
+    std::fprintf(stderr, "plait: no backend for an io_context: %s\n", reason.c_str());
+    std::abort();
+#endif
+}
 
 struct posted_end final : posted {
     void call() override {}
@@ -124,7 +137,8 @@ socket_state::socket_state(loop& owner, socket_kind what, native_socket native) 
 
 loop::loop(io_context& owner, context_options&& chosen) : facade(owner), options(std::move(chosen)) {
     system = make_driver(options, reason);
-    if (!system) throw_error(std::make_error_code(std::errc::function_not_supported));
+    if (!system) refuse(reason);
+    if (reason.starts_with("io_uring_setup")) event(event_info::kind::fallback, {}, reason);
     box = std::make_shared<mailbox>(system->get_waker());
     root_scope.enter(*this, nullptr);
     closers = new task_group;
@@ -169,6 +183,7 @@ void loop::run(task<> root) {
     // Closing politely may outlast the sessions; it is bounded by its own grace.
     while (!done()) turn();
     root_ = nullptr;
+    closing_signals_.reset();
     box->run_all(true);
     group.end_join();
 }
@@ -197,8 +212,20 @@ void loop::turn() {
         system->wait(steady_time::min());
     }
     turn_time = system->now();
-    signal_hooks.for_each([](loop_hook& hook) { hook.call(hook); });
+    call_signal_hooks();
+    if (closing_signals_ && closers->size() == 0) closing_signals_.reset();
     settle_completions();
+}
+
+/// One hook may unlink others: a signal that stops everything ends the waits for all signals.
+void loop::call_signal_hooks() {
+    list<loop_hook> asked;
+    asked.append(signal_hooks);
+    while (!asked.empty()) {
+        loop_hook& hook = asked.pop_front();
+        signal_hooks.push_back(hook);
+        hook.call(hook);
+    }
 }
 
 void loop::run_ready() {
@@ -330,6 +357,7 @@ bool loop::start(operation& op, std::coroutine_handle<> waiter, environment& env
 
 bool loop::drive(operation& op) {
     for (;;) {
+        if (op.transferred > 0) op.dont_wait = false; // a message has begun: draining waits for the rest of it
         op.in_flight = true;
         if (!system->start(op)) return true;
         op.in_flight = false;
@@ -342,14 +370,16 @@ bool loop::drive(operation& op) {
 }
 
 void loop::cancel(operation& op) noexcept {
+    op.drain_ended = false; // this is more than draining asks for
     if (op.deferred) {
         op.deferred = false;
         op.result = errc::canceled;
         detail::make_ready(op);
-    } else if (op.in_flight && !op.canceling) {
-        op.canceling = true;
-        system->cancel(op);
+        return;
     }
+    // Also when it has completed and waits to be settled: a part of the buffer must not be started again then.
+    const bool asked = std::exchange(op.canceling, true);
+    if (op.in_flight && !asked) system->cancel(op);
 }
 
 void loop::abandon(operation& op) noexcept {
@@ -361,6 +391,7 @@ void loop::abandon(operation& op) noexcept {
         while (op.in_flight) system->wait(steady_time::max());
     }
     op.unlink();
+    op.deferred = false;
     if (op.result.ok() && op.waiter) {
         if (op.kind == op_kind::accept) system->close(op.accepted);
         if (op.kind == op_kind::lease) op.block->release(*op.block);
@@ -390,11 +421,15 @@ void loop::settle(operation& op) {
     if (socket.output && &op == &socket.output->flush) return output_left(*socket.output);
     const bool unfinished = op.whole && op.kind != op_kind::lease && (op.piece_count > 0 || op.size > 0);
     if (op.result.ok() && unfinished) {
-        if (op.canceling) { // a part of it had won the race; bytes() tells how much
-            op.result = errc::canceled;
-        } else if (drive(op)) {
-            op.waiting->cancel->waits.push_back(op);
-            return;
+        // The scope may have been cancelled while this completion waited here, out of its reach.
+        if ((op.canceling && !op.drain_ended) || op.waiting->cancel->cancelled) {
+            op.result = errc::canceled; // a part of it had won the race; bytes() tells how much
+        } else {
+            op.canceling = op.drain_ended = false;
+            if (drive(op)) {
+                op.waiting->cancel->waits.push_back(op);
+                return;
+            }
         }
     } else if (op.drain_ended && op.transferred == 0 && op.result.is(errc::canceled) &&
                !op.waiting->cancel->cancelled) {
@@ -425,7 +460,7 @@ std::byte* loop::collect(socket_state& socket, std::size_t bytes) {
 byte_buffer loop::take_collected(socket_state& socket) {
     if (!socket.output) return {};
     byte_buffer taken = std::move(socket.output->collecting);
-    if (!socket.output->flush.in_flight) free_output(socket);
+    if (!socket.output->leaving()) free_output(socket);
     return taken;
 }
 
@@ -437,7 +472,7 @@ void loop::give_back_collected(socket_state& socket, byte_buffer bytes) {
 }
 
 void loop::queue_flush(outbox& output) noexcept {
-    if (output.queued || output.flush.in_flight) return;
+    if (output.queued || output.leaving()) return;
     output.queued = true;
     output.next_queued = std::exchange(queued_outputs_, &output);
 }
@@ -461,6 +496,7 @@ void loop::flush_outputs() {
 void loop::output_left(outbox& output) {
     operation& op = output.flush;
     socket_state& socket = *op.socket;
+    if (socket.closing) return free_if_unused(socket); // dropped: what is left goes with it
     if (op.result.ok() && op.size > 0) {
         if (drive(op)) return;
     }
@@ -482,7 +518,7 @@ void loop::free_output(socket_state& socket) noexcept {
     for (outbox** link = &queued_outputs_; output->queued; link = &(*link)->next_queued) {
         if (*link != output) continue;
         *link = output->next_queued;
-        output->queued = false;
+        break;
     }
     output->~outbox();
     deallocate(output, sizeof(outbox));
@@ -538,13 +574,8 @@ void loop::drop(socket_state& socket) noexcept {
     if (socket.kind == socket_kind::stream) --system->metrics().connections;
     for (operation* op : {&socket.receive, &socket.send})
         if (op->waiter) cancel(*op);
-    if (socket.output && socket.output->flush.in_flight) {
-        operation& op = socket.output->flush;
-        if (!op.canceling) {
-            op.canceling = true;
-            system->cancel(op);
-        }
-    }
+    if (socket.output && !socket.output->leaving()) free_output(socket);
+    if (socket.output) cancel(socket.output->flush);
     free_if_unused(socket);
 }
 
@@ -552,7 +583,7 @@ void loop::drop(socket_state& socket) noexcept {
 void loop::free_if_unused(socket_state& socket) noexcept {
     if (!socket.closing) return;
     if (socket.receive.in_flight || socket.send.in_flight) return;
-    if (socket.output && socket.output->flush.in_flight) return;
+    if (socket.output && socket.output->leaving()) return;
     free_output(socket);
     if (socket.handle != no_socket) {
         if (std::exchange(socket.close_started, true) || !system->close(socket)) return;
@@ -610,6 +641,16 @@ void loop::begin_stop() {
     stopping = true;
     root_scope.cancel();
     closers->request_stop();
+}
+
+void loop::stop_closing_on(const signal_list& signals) noexcept {
+    if (closers->size() == 0 || signals.empty()) return;
+    closing_signals_.emplace(signals, [](loop_hook& hook) noexcept {
+        auto& watch = static_cast<closing_watch&>(static_cast<signal_watch&>(hook));
+        if (watch.arrived() != 0) watch.owner->begin_stop();
+    });
+    closing_signals_->owner = this;
+    if (!closing_signals_->start(*this).ok()) closing_signals_.reset();
 }
 
 } // namespace detail

@@ -11,6 +11,7 @@
 #include "platform/driver.hpp"
 
 #include <atomic>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,10 @@ class mailbox {
 /// Output that the turn sends: framed writes append to `collecting`, the loop moves it to `sending`.
 struct outbox {
     explicit outbox(socket_state& socket) noexcept;
+
+    /// `sending` is with the driver, or its completion has not been looked at yet. (The flush is in no scope, so
+    /// that the driver's list of completions is the only one it can be in.)
+    bool leaving() const noexcept { return flush.in_flight || flush.linked(); }
 
     byte_buffer collecting;
     byte_buffer sending;
@@ -114,9 +119,13 @@ class loop final : public loop_core {
     void begin_stop();
 
     task_group* closers = nullptr; ///< polite closes that outlive their session
+    /// A server has ended: while its sockets are still being closed politely, one of these signals cuts that short. (It
+    /// would end the process otherwise, and a second Ctrl-C is no reason to end with an error.)
+    void stop_closing_on(const signal_list& signals) noexcept;
 
   private:
     void run_ready();
+    void call_signal_hooks();
     void resume(std::coroutine_handle<> handle);
     void fire_timers();
     void flush_outputs();
@@ -141,6 +150,11 @@ class loop final : public loop_core {
     void sift_down(std::size_t position, heap_entry entry) noexcept;
 
     std::vector<heap_entry> timers_;
+    struct closing_watch : signal_watch {
+        using signal_watch::signal_watch;
+        loop* owner = nullptr;
+    };
+    std::optional<closing_watch> closing_signals_;
     task_group* root_ = nullptr; ///< of the run() under way
     outbox* queued_outputs_ = nullptr;
     int inline_budget_ = 0; ///< operations that may still complete at once in this turn

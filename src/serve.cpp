@@ -56,7 +56,8 @@ server::server(environment& env, socket_state* listener, const serve_options& op
       signals_(options.stop_on(), [](loop_hook& hook) noexcept {
           auto& self = static_cast<signal_hook&>(static_cast<signal_watch&>(hook));
           while (self.arrived() != 0) {
-              if (self.owner->loop_.draining)
+              // Not loop_.draining: another server may have begun that, with this very signal.
+              if (std::exchange(self.owner->signaled_, true))
                   self.owner->stop_now();
               else
                   self.owner->loop_.begin_drain();
@@ -79,7 +80,10 @@ server::server(environment& env, socket_state* listener, const serve_options& op
         loop_.drain_hooks.push_back(on_drain_);
 }
 
-server::~server() { env_.cancel = outer_; }
+server::~server() {
+    env_.cancel = outer_;
+    loop_.stop_closing_on(options_.stop_on());
+}
 
 void server::drain_began() noexcept {
     deadline_.arm(loop_, saturated_add(loop_.system->now(), options_.drain_timeout()));
@@ -134,12 +138,13 @@ void server::session_ended() noexcept {
 }
 
 session_watch::session_watch(server& owner, environment& env, socket_state* stream)
-    : server_(owner), env_(env), outer_(env.cancel), stream_(stream) {
+    : server_(owner), env_(env), outer_(env.cancel) {
     idle_.owner = this;
     idle_.fire = [](timer& due) noexcept { static_cast<idle_timer&>(due).owner->look(); };
     if (owner.options_.idle_timeout() == steady_duration::max()) return;
     scope_.enter(owner.loop_, outer_);
     env_.cancel = &scope_;
+    stream_ = stream; // and nullptr once the block is freed, which may be long before the session ends
     stream_->watcher = &stream_;
     stream_->active = owner.loop_.system->now();
     look();

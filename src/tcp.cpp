@@ -140,11 +140,21 @@ task<io_result<tcp_listener>> tcp_listener::bind(endpoint local, listen_options 
 task<io_result<void>> tcp_listener::close() {
     detail::socket_state* socket = std::exchange(state_, nullptr);
     if (!socket || !socket->context) co_return io_result<void>();
-    bool closed = false;
-    socket->closed_flag = &closed;
+    // The block lives until the flag is set; this frame may be destroyed before that.
+    struct closed_flag {
+        explicit closed_flag(detail::socket_state& which) noexcept : socket(which) { socket.closed_flag = &set; }
+        closed_flag(const closed_flag&) = delete;
+        closed_flag& operator=(const closed_flag&) = delete;
+        ~closed_flag() {
+            if (!set) socket.closed_flag = nullptr;
+        }
+        detail::socket_state& socket;
+        bool set = false;
+    };
+    closed_flag closed(*socket);
     if (socket->receive.waiter) socket->context->cancel(socket->receive);
     detail::release_socket(*socket);
-    while (!closed) co_await yield();
+    while (!closed.set) co_await yield();
     co_return io_result<void>();
 }
 

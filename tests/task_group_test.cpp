@@ -63,12 +63,13 @@ task<> receive_forever(plait::tcp_stream& from, tracked) {
     while (co_await from.recv(buffer)) {}
 }
 
+// The results are named because g++ 12 never runs a coroutine without local variables that awaits in a condition.
 task<> lease_forever(plait::tcp_stream& from, tracked) {
-    while (co_await from.recv()) {}
+    while (auto received = co_await from.recv()) {}
 }
 
 task<> accept_forever(plait::tcp_listener& listener, tracked) {
-    while (co_await listener.accept()) {}
+    while (auto accepted = co_await listener.accept()) {}
 }
 
 task<> send_forever(plait::tcp_stream& to, tracked) {

@@ -13,8 +13,8 @@
 #include <plait/lease.hpp>
 #include <plait/stream.hpp>
 #include <plait/task.hpp>
+#include <plait/task_group.hpp>
 
-#include <optional>
 #include <span>
 #include <string_view>
 #include <tuple>
@@ -37,8 +37,8 @@ inline constexpr std::size_t copied_below = 4096;
 /// Above this much collected output a write waits.
 inline constexpr std::size_t collect_at_most = 64 * 1024;
 
-/// What next() and write() answer: ready at once where `Owner` can, and a coroutine of its own otherwise.
-/// `Argument` is what both are given.
+/// What next() and write() answer: at once where `Owner` can (try_now, then outcome), and by a coroutine of its own
+/// otherwise (wait_for). `Argument` is what both are given.
 template <class Owner, class Result, class... Argument>
 class [[nodiscard]] two_speed_awaitable {
   public:
@@ -49,7 +49,7 @@ class [[nodiscard]] two_speed_awaitable {
     two_speed_awaitable(two_speed_awaitable&& other) noexcept : owner_(other.owner_), argument_(other.argument_) {}
 
     bool await_ready() {
-        return std::apply([this](auto... argument) { return owner_->try_now(argument..., result_); }, argument_);
+        return std::apply([this](auto... argument) { return owner_->try_now(argument...); }, argument_);
     }
     template <environment_promise P>
     bool await_suspend(std::coroutine_handle<P> waiter) {
@@ -58,28 +58,43 @@ class [[nodiscard]] two_speed_awaitable {
     }
     Result await_resume() {
         if (slow_) return slow_.operator co_await().await_resume();
-        return std::move(*result_);
+        return std::apply([this](auto... argument) { return owner_->outcome(argument...); }, argument_);
     }
 
   private:
     Owner* owner_;
     [[no_unique_address]] std::tuple<Argument...> argument_;
-    std::optional<Result> result_;
     task<Result> slow_;
 };
+
+constexpr std::size_t saturated_size(std::size_t a, std::size_t b) noexcept {
+    return b > static_cast<std::size_t>(-1) - a ? static_cast<std::size_t>(-1) : a + b;
+}
 
 /// The receiving half: buffered bytes and what the codec makes of them. No I/O here.
 class frame_buffer {
   public:
-    /// Something to hand out, if the buffered bytes suffice.
+    /// True: outcome() has something to hand out. False: the buffered bytes do not suffice.
     template <class C>
-    bool decode(C& codec, std::optional<io_result<frame_view>>& out);
+    bool decode(C& codec);
+
+    io_result<frame_view> outcome() const noexcept {
+        if (!outcome_.ok()) [[unlikely]]
+            return {outcome_, 0};
+        return {payload_, payload_.size()};
+    }
+    /// To be handed out next.
+    void answer(status failure) noexcept { outcome_ = failure; }
 
     /// A partial frame is buffered, or skipped.
     bool inside_frame() const noexcept { return !bytes_.empty() || skip_ > 0; }
 
     void received(lease piece);
-    std::span<std::byte> prepare(std::size_t count) { return own_.prepare(count); }
+    std::span<std::byte> prepare(std::size_t count) {
+        const std::span<std::byte> room = own_.prepare(count);
+        bytes_ = own_.bytes(); // they may have moved
+        return room;
+    }
     void committed(std::size_t count) noexcept {
         own_.commit(count);
         bytes_ = own_.bytes();
@@ -104,6 +119,8 @@ class frame_buffer {
     byte_buffer own_;
     std::size_t skip_ = 0;   ///< bytes to drop, when they come
     std::size_t needed_ = 0; ///< do not ask the codec before this many bytes are there
+    frame_view payload_;     ///< of the frame that is handed out
+    status outcome_;         ///< or the error in its place
     status failure_;         ///< sticky
     bool ended_ = false;
 };
@@ -138,29 +155,28 @@ inline void frame_buffer::received(lease piece) {
 }
 
 template <class C>
-bool frame_buffer::decode(C& codec, std::optional<io_result<frame_view>>& out) {
-    if (!failure_.ok()) {
-        out.emplace(failure_, 0);
-        return true;
-    }
+bool frame_buffer::decode(C& codec) {
     for (;;) {
-        if (skip_ > 0 && !ended_) return false;
-        if (!ended_ && (bytes_.empty() || bytes_.size() < needed_)) return false;
-        if (skip_ > 0) {
+        if (!failure_.ok()) {
+            outcome_ = failure_;
+            return true;
+        }
+        if (!ended_ && (skip_ > 0 || bytes_.empty() || bytes_.size() < needed_)) return false;
+        if (skip_ > 0) { // the end came inside a frame that was being dropped
             failure_ = errc::truncated_frame;
-            out.emplace(failure_, 0);
-            return true;
+            continue;
         }
-        const decoded said = ended_ ? codec.finish(bytes_) : codec.decode(bytes_);
         needed_ = 0;
+        const decoded said = ended_ ? codec.finish(bytes_) : codec.decode(bytes_);
         switch (said.kind()) {
-        case decoded_kind::frame: {
-            const frame_view payload = said.payload(bytes_);
+        case decoded_kind::frame:
+            payload_ = said.payload(bytes_);
+            outcome_ = status();
             take(said.size());
-            out.emplace(payload);
             return true;
-        }
-        case decoded_kind::need: needed_ = bytes_.size() + said.more(); return false;
+        case decoded_kind::need:
+            needed_ = saturated_size(bytes_.size(), said.more());
+            return false;
         case decoded_kind::skip:
             skip_ = said.size();
             drop_skipped();
@@ -168,16 +184,10 @@ bool frame_buffer::decode(C& codec, std::optional<io_result<frame_view>>& out) {
         case decoded_kind::discard:
             skip_ = said.size();
             drop_skipped();
-            out.emplace(said.error());
+            outcome_ = said.error();
             return true;
-        case decoded_kind::failed:
-            failure_ = said.error();
-            out.emplace(failure_, 0);
-            return true;
-        case decoded_kind::end:
-            failure_ = errc::end_of_stream;
-            out.emplace(failure_, 0);
-            return true;
+        case decoded_kind::failed: failure_ = said.error(); break;
+        case decoded_kind::end: failure_ = errc::end_of_stream; break;
         }
     }
 }
@@ -224,33 +234,73 @@ task<io_result<void>> receive_into(S& from, frame_buffer& buffer) {
     co_return io_result<void>(failure, 0);
 }
 
+/// What the writing side says from then on. A cancellation is the answer of the cancelled write alone.
+inline status for_good(status failure) noexcept { return failure.is(errc::canceled) ? status(errc::closed) : failure; }
+
+/// Where one task waits while the other one sends what was collected. At most one does.
+class sending_turn : public pending {
+  public:
+    using plait_awaitable_tag = void;
+
+    explicit sending_turn(sending_turn*& slot) noexcept : pending(kind), slot_(slot) {}
+    ~sending_turn() {
+        if (slot_ == this) slot_ = nullptr;
+    }
+
+    bool await_ready() const noexcept { return false; }
+    template <environment_promise P>
+    bool await_suspend(std::coroutine_handle<P> handle) {
+        if (begin_wait(*this, handle, handle.promise().plait_environment())) {
+            slot_ = this;
+            return true;
+        }
+        canceled_ = true;
+        return false;
+    }
+    io_result<void> await_resume() const noexcept {
+        if (canceled_) return errc::canceled;
+        return {};
+    }
+
+  private:
+    static void cancel(pending& wait) noexcept {
+        auto& self = static_cast<sending_turn&>(wait);
+        self.canceled_ = true;
+        self.slot_ = nullptr;
+        self.waiting->cancel->notice();
+        make_ready(self);
+    }
+    static constexpr pending_type kind{"flush", &sending_turn::cancel};
+
+    sending_turn*& slot_;
+    bool canceled_ = false;
+};
+
 /// The sending half, for a stream of type S that the owner keeps.
 template <class S>
 class frame_sink {
   public:
-    /// True: done, or failed, without suspending.
+    /// True: done, or failed, without suspending; outcome() tells.
     template <class C>
-    bool try_write(S& stream, C& codec, frame_view payload, std::optional<io_result<void>>& out) {
-        io_result<void> encoded = codec.encode(payload, edges_);
-        if (!encoded) {
-            out.emplace(encoded);
+    bool try_write(S& stream, C& codec, frame_view payload) {
+        if (const io_result<void> encoded = codec.encode(payload, edges_); !encoded) {
+            outcome_ = encoded.raw_status();
             return true;
         }
-        if (const status failed = failure(stream); !failed.ok()) {
-            out.emplace(failed, 0);
-            return true;
-        }
+        outcome_ = failure(stream);
+        if (!outcome_.ok()) return true;
+        if (payload.size() >= copied_below) return false;
         if constexpr (collecting_stream<S>) {
-            socket_state& socket = *stream.collected_output();
-            if (payload.size() >= copied_below || collected_size(socket) >= collect_at_most) return false;
-            append(collect_output(socket, frame_size(payload)), payload);
+            std::byte* room = try_collect(*stream.collected_output(), frame_size(payload), collect_at_most);
+            if (!room) return false;
+            append(room, payload);
         } else {
-            if (payload.size() >= copied_below || own_.size() >= collect_at_most) return false;
+            if (unsent() >= collect_at_most) return false;
             append_own(payload);
         }
-        out.emplace();
         return true;
     }
+    io_result<void> outcome() const noexcept { return {outcome_, 0}; }
 
     /// After try_write answered false. `payload` is not referenced once this has returned.
     task<io_result<void>> write(S& stream, frame_view payload) {
@@ -274,7 +324,7 @@ class frame_sink {
                 before.truncate(earlier);
                 give_back_collected(socket, std::move(before));
             } else {
-                fail_output(socket, sent.raw_status());
+                fail_output(socket, for_good(sent.raw_status()));
             }
             co_return io_result<void>(sent.raw_status(), 0);
         } else {
@@ -290,7 +340,7 @@ class frame_sink {
                 left += sent.bytes();
                 if (sent) continue;
                 // In the middle of a frame there is no way back.
-                if (!sent.raw_status().is(errc::canceled) || left > 0) failure_ = sent.raw_status();
+                if (!sent.raw_status().is(errc::canceled) || left > 0) failure_ = for_good(sent.raw_status());
                 co_return io_result<void>(sent.raw_status(), 0);
             }
             co_return io_result<void>();
@@ -304,22 +354,30 @@ class frame_sink {
             if (!socket) co_return io_result<void>(not_open(), 0);
             co_return co_await output_awaitable(*socket, false);
         } else {
-            while (failure_.ok() && !own_.empty()) {
-                flushing_ = true;
-                auto sent = co_await plait::send_all(stream, own_.bytes());
-                flushing_ = false;
-                own_.consume(sent.bytes());
+            while (failure_.ok() && unsent() > 0) {
+                if (sending_) {
+                    sending_turn turn(waiting_);
+                    auto waited = co_await turn;
+                    if (!waited) co_return waited;
+                    continue;
+                }
+                // A write of the other task appends to own_, and may move it.
+                if (leaving_.empty()) leaving_.swap(own_);
+                sender mark(*this);
+                auto sent = co_await plait::send_all(stream, leaving_.bytes());
+                leaving_.consume(sent.bytes());
                 if (sent) continue;
                 if (sent.raw_status().is(errc::canceled)) co_return io_result<void>(sent.raw_status(), 0);
                 failure_ = sent.raw_status();
             }
             own_.reset();
+            leaving_.reset();
             co_return io_result<void>(failure_, 0);
         }
     }
 
     /// Something is collected that only this side can send, and is not being sent.
-    bool must_flush() const noexcept { return !own_.empty() && !flushing_; }
+    bool must_flush() const noexcept { return unsent() > 0 && !sending_; }
 
     /// What a send of collected output ended with; sticky.
     status failure(S& stream) const noexcept {
@@ -332,15 +390,35 @@ class frame_sink {
     }
 
   private:
+    /// Says that one task sends; when that is over, also because its frame is destroyed, the other one may.
+    class sender {
+      public:
+        explicit sender(frame_sink& sink) noexcept : sink_(sink) { sink_.sending_ = true; }
+        sender(const sender&) = delete;
+        sender& operator=(const sender&) = delete;
+        ~sender() {
+            sink_.sending_ = false;
+            if (sending_turn* waiting = std::exchange(sink_.waiting_, nullptr)) make_ready(*waiting);
+        }
+
+      private:
+        frame_sink& sink_;
+    };
+
+    std::size_t unsent() const noexcept { return own_.size() + leaving_.size(); }
     frame_view header() const noexcept { return frame_view(edges_.header).first(edges_.header_size); }
     std::size_t frame_size(frame_view payload) const noexcept {
         return edges_.header_size + payload.size() + edges_.trailer.size();
     }
     void append(std::byte* to, frame_view payload) const noexcept {
-        for (frame_view piece : {header(), payload, edges_.trailer}) {
-            if (!piece.empty()) std::memcpy(to, piece.data(), piece.size());
-            to += piece.size();
-        }
+        if (edges_.header_size == 4) // the usual width, and then a single move
+            std::memcpy(to, edges_.header.data(), 4);
+        else
+            std::memcpy(to, edges_.header.data(), edges_.header_size);
+        to += edges_.header_size;
+        if (!payload.empty()) std::memcpy(to, payload.data(), payload.size());
+        to += payload.size();
+        if (!edges_.trailer.empty()) std::memcpy(to, edges_.trailer.data(), edges_.trailer.size());
     }
     void append_own(frame_view payload) {
         append(own_.prepare(frame_size(payload)).data(), payload);
@@ -348,9 +426,13 @@ class frame_sink {
     }
 
     frame_edges edges_; ///< of the frame being written
-    byte_buffer own_;   ///< collected here when the loop cannot send for this stream
+    status outcome_;    ///< of the write that try_write did
     status failure_;
-    bool flushing_ = false;
+    // Where the loop cannot send for this stream:
+    byte_buffer own_;     ///< collected
+    byte_buffer leaving_; ///< collected, and being sent
+    bool sending_ = false;
+    sending_turn* waiting_ = nullptr;
 };
 
 } // namespace detail
@@ -382,14 +464,14 @@ class frame_reader {
   private:
     friend next_awaitable;
 
-    bool try_now(std::optional<result>& out) { return buffer_.decode(codec_, out); }
+    bool try_now() { return buffer_.decode(codec_); }
+    result outcome() const noexcept { return buffer_.outcome(); }
     task<result> wait_for() {
-        std::optional<result> out;
         do {
             auto received = co_await detail::receive_into(stream_, buffer_);
             if (!received) co_return result(received.raw_status(), 0);
-        } while (!try_now(out));
-        co_return *out;
+        } while (!try_now());
+        co_return outcome();
     }
 
     S stream_;
@@ -416,7 +498,8 @@ class frame_writer {
     ///
     /// Fails before a byte is sent with errc::frame_too_large or errc::malformed_frame for what the codec cannot
     /// carry. A failed send stays: every later write, flush and next reports it. Cancelled before it began to
-    /// leave, the frame is withdrawn; cancelled later, a large one has failed the writing side for good.
+    /// leave, the frame is withdrawn; cancelled later, a large one has failed the writing side for good: it reports
+    /// errc::closed from then on.
     ///
     /// On a stream type of your own, which the loop cannot send for, collected output leaves in flush().
     write_awaitable write(std::span<const std::byte> payload) noexcept { return write_awaitable(*this, payload); }
@@ -431,9 +514,8 @@ class frame_writer {
   private:
     friend write_awaitable;
 
-    bool try_now(std::span<const std::byte> payload, std::optional<io_result<void>>& out) {
-        return sink_.try_write(stream_, codec_, payload, out);
-    }
+    bool try_now(std::span<const std::byte> payload) { return sink_.try_write(stream_, codec_, payload); }
+    io_result<void> outcome(std::span<const std::byte>) const noexcept { return sink_.outcome(); }
     task<io_result<void>> wait_for(std::span<const std::byte> payload) { return sink_.write(stream_, payload); }
 
     S stream_;
@@ -482,29 +564,48 @@ class framed {
     friend next_awaitable;
     friend write_awaitable;
 
-    bool try_now(std::optional<frame>& out) {
+    bool try_now() {
         if (const detail::status failed = sink_.failure(stream_); !failed.ok()) {
-            out.emplace(failed, 0);
+            buffer_.answer(failed);
             return true;
         }
-        return buffer_.decode(codec_, out);
+        return buffer_.decode(codec_);
     }
+    frame outcome() const noexcept { return buffer_.outcome(); }
     task<frame> wait_for() {
-        std::optional<frame> out;
         do {
-            if (sink_.must_flush()) {
-                auto flushed = co_await flush();
-                if (!flushed) co_return frame(flushed.raw_status(), 0);
-            }
-            auto received = co_await detail::receive_into(stream_, buffer_);
+            auto received = co_await receive();
             if (!received) co_return frame(received.raw_status(), 0);
-        } while (!try_now(out));
-        co_return *out;
+        } while (!try_now());
+        co_return outcome();
+    }
+    task<io_result<void>> receive() {
+        if constexpr (!detail::collecting_stream<std::remove_reference_t<S>>)
+            if (sink_.must_flush()) return flush_and_receive();
+        return detail::receive_into(stream_, buffer_);
+    }
+    /// Side by side: a peer that wants to be read before it reads would wait for us for ever.
+    task<io_result<void>> flush_and_receive() {
+        io_result<void> received;
+        task_group both;
+        both.spawn(flush_beside(both));
+        both.spawn(receive_beside(both, received));
+        co_await both.join();
+        if (const detail::status failed = sink_.failure(stream_); !failed.ok()) co_return io_result<void>(failed, 0);
+        co_return received;
+    }
+    task<> flush_beside(task_group& both) {
+        auto flushed = co_await flush();
+        if (!flushed) both.request_stop();
+    }
+    /// Something has come: what is not flushed by now stays collected, and leaves later.
+    task<> receive_beside(task_group& both, io_result<void>& received) {
+        received = co_await detail::receive_into(stream_, buffer_);
+        both.request_stop();
     }
 
-    bool try_now(std::span<const std::byte> payload, std::optional<io_result<void>>& out) {
-        return sink_.try_write(stream_, codec_, payload, out);
-    }
+    bool try_now(std::span<const std::byte> payload) { return sink_.try_write(stream_, codec_, payload); }
+    io_result<void> outcome(std::span<const std::byte>) const noexcept { return sink_.outcome(); }
     task<io_result<void>> wait_for(std::span<const std::byte> payload) { return sink_.write(stream_, payload); }
 
     S stream_;

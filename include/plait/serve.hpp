@@ -128,7 +128,8 @@ class PLAIT_API server {
     signal_hook signals_;
     slot_wait* waiting_for_slot_ = nullptr;
     steady_duration backoff_{};
-    bool late_ = false; ///< the drain's deadline has passed
+    bool late_ = false;     ///< the drain's deadline has passed
+    bool signaled_ = false; ///< the first signal has come
 };
 
 /// A session's idle timer and its scope. Lives in the frame around the session.
@@ -148,7 +149,7 @@ class PLAIT_API session_watch {
     server& server_;
     environment& env_;
     scope* outer_;
-    socket_state* stream_;
+    socket_state* stream_ = nullptr; ///< watched for traffic, if there is an idle time-out
     scope scope_;
     idle_timer idle_;
 };
@@ -220,7 +221,7 @@ task<io_result<void>> serve(L listener, F session, serve_options options = {}) {
             if (co_await server.accept_failed(error)) break;
         }
     }
-    co_await listener.close();
+    static_cast<void>(co_await listener.close());
     co_return co_await server.finish(error);
 }
 

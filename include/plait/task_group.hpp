@@ -40,8 +40,8 @@ struct child::promise_type : promise_base, pending, sibling {
     }
     struct final_awaiter {
         bool await_ready() const noexcept { return false; }
-        void await_suspend(std::coroutine_handle<promise_type> handle) const noexcept {
-            promise_type& promise = handle.promise();
+        void await_suspend(std::coroutine_handle<promise_type> ended) const noexcept {
+            promise_type& promise = ended.promise();
             core_of(*promise.plait_environment().context).finished_child = &promise;
         }
         void await_resume() const noexcept {}

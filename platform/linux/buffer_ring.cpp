@@ -120,15 +120,5 @@ void buffer_ring::detach() noexcept {
     if (leases_ == 0) delete this;
 }
 
-private_buffer* private_buffer::make(std::size_t size) {
-    auto* buffer = ::new (allocate(sizeof(private_buffer) + size)) private_buffer;
-    buffer->size = size;
-    buffer->release = [](buffer_block& lease) noexcept {
-        auto& mine = static_cast<private_buffer&>(lease);
-        deallocate(&mine, sizeof(private_buffer) + mine.size);
-    };
-    return buffer;
-}
-
 } // namespace detail
 } // namespace plait::inline v1

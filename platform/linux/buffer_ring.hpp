@@ -66,12 +66,5 @@ class buffer_ring {
     std::vector<block*> blocks_;
 };
 
-/// A buffer that belongs to one lease alone, for when the pool is exhausted.
-struct private_buffer : buffer_block {
-    static private_buffer* make(std::size_t size);
-    std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
-    std::size_t size;
-};
-
 } // namespace detail
 } // namespace plait::inline v1

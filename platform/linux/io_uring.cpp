@@ -1,6 +1,7 @@
 /// The io_uring driver: one system call a turn submits everything and collects everything.
 
 #include "platform/linux/buffer_ring.hpp"
+#include "platform/linux/private_buffer.hpp"
 #include "platform/linux/socket.hpp"
 
 #include <fcntl.h>
@@ -54,7 +55,8 @@ uring_socket& mine(socket_state& socket) noexcept { return *reinterpret_cast<uri
 
 /// Pieces that may wait unclaimed before a stream's multishot is cancelled, to let the peer feel it.
 constexpr unsigned most_unclaimed = 4;
-constexpr std::size_t private_buffer_size = 4096;
+/// The kernel's own limit is near; and an entry's length has 32 bits, in which 4 GiB look like an empty buffer.
+constexpr std::size_t longest_transfer = std::size_t{1} << 30;
 
 class uring_driver final : public linux_driver {
   public:
@@ -97,6 +99,7 @@ class uring_driver final : public linux_driver {
     bool start_receive(operation& op);
     bool start_accept(operation& op);
     void start_send(operation& op);
+    void receive_once(operation& op);
     void receive_privately(operation& op);
     bool receive_now(operation& op);
     bool accept_now(operation& op);
@@ -237,12 +240,15 @@ void uring_driver::wait(steady_time deadline) {
 }
 
 void uring_driver::take_completions() {
-    if (!backlog_.empty()) {
-        const std::vector<io_uring_cqe> batch = std::exchange(backlog_, {});
-        for (const io_uring_cqe& cqe : batch) on_completion(cqe.user_data, cqe.res, cqe.flags);
-    }
-    io_uring_cqe* cqe = nullptr;
-    while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
+    for (;;) {
+        // The backlog is older than what the ring holds, also what was added to it just now.
+        if (!backlog_.empty()) {
+            const std::vector<io_uring_cqe> batch = std::exchange(backlog_, {});
+            for (const io_uring_cqe& cqe : batch) on_completion(cqe.user_data, cqe.res, cqe.flags);
+            continue;
+        }
+        io_uring_cqe* cqe = nullptr;
+        if (io_uring_peek_cqe(&ring_, &cqe) != 0) return;
         const std::uint64_t user_data = cqe->user_data;
         const int result = cqe->res;
         const unsigned flags = cqe->flags;
@@ -380,23 +386,20 @@ void uring_driver::multishot_ended(socket_state& socket, int result) {
     operation& op = socket.receive;
     const bool listener = socket.kind == socket_kind::listener;
     const bool brought_something = listener ? result >= 0 : result > 0;
-    if (brought_something || result == -ECANCELED) {
+    const bool no_buffers = !listener && result == -ENOBUFS; // our pool is empty; possibly nothing is to be received
+    if (brought_something || result == -ECANCELED || no_buffers) {
         if (!own.waiting) return;
         if (op.dont_wait) {
             own.waiting = false;
             listener ? accept_now(op) : receive_now(op);
             complete(op);
-        } else {
+        } else if (!no_buffers || pool_->grow()) {
             arm(socket);
+        } else {
+            own.waiting = false;
+            op.kind == op_kind::lease ? receive_privately(op) : receive_once(op);
         }
         return;
-    }
-    if (result == -ENOBUFS) {
-        // Our pool is empty; possibly nothing is to be received at all.
-        if (!own.waiting) return;
-        if (pool_->grow()) return arm(socket);
-        own.waiting = false;
-        return receive_privately(op);
     }
     if (result == -EINVAL && (listener ? multishot_accept_ : multishot_receive_)) {
         // A kernel before 6.0 (accept: 5.19): one-shot from now on.
@@ -507,18 +510,25 @@ bool uring_driver::start_receive(operation& op) {
         }
         return false;
     }
-    io_uring_sqe& sqe = entry();
-    io_uring_prep_recv(&sqe, static_cast<int>(op.socket->handle), op.data, op.size, op.whole ? MSG_WAITALL : 0);
-    sqe.user_data = tagged(&op, target::operation);
+    receive_once(op);
     return false;
+}
+
+/// Straight into the caller's buffer.
+void uring_driver::receive_once(operation& op) {
+    const int descriptor = static_cast<int>(op.socket->handle);
+    const std::size_t size = std::min(op.size, longest_transfer);
+    io_uring_sqe& sqe = entry();
+    io_uring_prep_recv(&sqe, descriptor, op.data, size, op.whole ? MSG_WAITALL : 0);
+    sqe.user_data = tagged(&op, target::operation);
 }
 
 bool uring_driver::receive_now(operation& op) {
     private_buffer* buffer = nullptr;
     if (op.kind == op_kind::lease) {
-        buffer = private_buffer::make(private_buffer_size);
+        buffer = private_buffer::make(private_buffer::usual_size);
         op.data = buffer->data();
-        op.size = private_buffer_size;
+        op.size = private_buffer::usual_size;
         op.block = buffer;
     }
     ++metrics_.system_calls;
@@ -538,9 +548,9 @@ bool uring_driver::receive_now(operation& op) {
 }
 
 void uring_driver::receive_privately(operation& op) {
-    private_buffer* buffer = private_buffer::make(private_buffer_size);
+    private_buffer* buffer = private_buffer::make(private_buffer::usual_size);
     op.data = buffer->data();
-    op.size = private_buffer_size;
+    op.size = private_buffer::usual_size;
     op.block = buffer;
     mine(*op.socket).private_receive = true;
     io_uring_sqe& sqe = entry();
@@ -579,19 +589,14 @@ void uring_driver::start_send(operation& op) {
     const int flags = MSG_NOSIGNAL | (op.whole ? MSG_WAITALL : 0);
     if (op.piece_count == 0) {
         io_uring_sqe& sqe = entry();
-        io_uring_prep_send(&sqe, descriptor, op.data, op.size, flags);
+        io_uring_prep_send(&sqe, descriptor, op.data, std::min(op.size, longest_transfer), flags);
         sqe.user_data = tagged(&op, target::operation);
         return;
     }
     message& gathered = next_message();
-    const std::size_t count = std::min<std::size_t>(op.piece_count, gathered.pieces.size());
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::span<const std::byte> piece = i == 0 ? op.pieces[0].subspan(op.size) : op.pieces[i];
-        gathered.pieces[i] = {const_cast<std::byte*>(piece.data()), piece.size()};
-    }
     gathered.header = {};
     gathered.header.msg_iov = gathered.pieces.data();
-    gathered.header.msg_iovlen = count;
+    gathered.header.msg_iovlen = gather(op, gathered.pieces);
     io_uring_sqe& sqe = entry();
     io_uring_prep_sendmsg(&sqe, descriptor, &gathered.header, static_cast<unsigned>(flags));
     sqe.user_data = tagged(&op, target::operation);

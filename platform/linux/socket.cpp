@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -129,6 +130,15 @@ std::string print_address(const ip_address& address) {
                                                                : std::to_string(address.scope());
     }
     return result;
+}
+
+std::size_t gather(const operation& op, std::span<iovec> out) noexcept {
+    const std::size_t count = std::min<std::size_t>(op.piece_count, out.size());
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::span<const std::byte> piece = i == 0 ? op.pieces[0].subspan(op.size) : op.pieces[i];
+        out[i] = {const_cast<std::byte*>(piece.data()), piece.size()};
+    }
+    return count;
 }
 
 // --- wake-ups ----------------------------------------------------------------------------------------------

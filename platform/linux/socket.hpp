@@ -5,6 +5,7 @@
 
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 namespace plait::inline v1 {
 namespace detail {
@@ -24,6 +25,9 @@ struct socket_address {
 
 /// errno of the last failed call, as a portable code.
 status last_error() noexcept;
+
+/// The bytes that a gathered send has left, as far as `out` goes; how many pieces that is.
+std::size_t gather(const operation& op, std::span<iovec> out) noexcept;
 
 /// An eventfd, shared with whoever may want to wake the loop.
 class event_descriptor final : public waker {
@@ -66,6 +70,8 @@ class linux_driver : public driver {
 
 /// nullptr, and a reason, when the kernel refuses io_uring.
 std::unique_ptr<driver> make_io_uring_driver(const context_options& options, std::string& reason);
+
+std::unique_ptr<driver> make_epoll_driver(const context_options& options, std::string& reason);
 
 } // namespace detail
 } // namespace plait::inline v1

@@ -11,7 +11,10 @@ namespace support {
 /// False where malloc cannot be replaced: under a sanitizer, and without glibc.
 bool counts_allocations() noexcept;
 
-/// Calls of malloc, calloc, realloc and the aligned ones by this thread, so far.
+/// Calls of malloc, calloc, realloc, the aligned ones, mmap and mremap by this thread, so far.
 std::uint64_t allocations() noexcept;
+
+/// What those calls asked for, in bytes.
+std::uint64_t allocated_bytes() noexcept;
 
 } // namespace support

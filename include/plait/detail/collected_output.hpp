@@ -8,8 +8,8 @@
 namespace plait::inline v1 {
 namespace detail {
 
-/// Bytes collected, and not handed to the kernel.
-PLAIT_API std::size_t collected_size(const socket_state& socket) noexcept;
+/// Room behind what was collected; nullptr when `most` bytes, or more, are collected already.
+PLAIT_API std::byte* try_collect(socket_state& socket, std::size_t bytes, std::size_t most);
 /// Room behind what was collected; the loop sends it when the running task has suspended.
 PLAIT_API std::byte* collect_output(socket_state& socket, std::size_t bytes);
 /// Takes what was collected away, to send it together with something else; and back.
@@ -17,8 +17,10 @@ PLAIT_API byte_buffer take_collected(socket_state& socket);
 PLAIT_API void give_back_collected(socket_state& socket, byte_buffer bytes);
 
 /// What a send of collected output ended with; it stays.
-PLAIT_API status output_failure(const socket_state& socket) noexcept;
-PLAIT_API void fail_output(socket_state& socket, status failure) noexcept;
+inline status output_failure(const socket_state& socket) noexcept {
+    return socket.closing ? not_open() : socket.send_failure;
+}
+inline void fail_output(socket_state& socket, status failure) noexcept { socket.send_failure = failure; }
 
 /// Waits until collected output has left: all of it, or so much that there is room again.
 class [[nodiscard]] output_awaitable : operation_awaitable {

@@ -1,0 +1,56 @@
+// A server of messages: each has its length in front, as Python's struct.pack('i', n) writes it, so that none sticks to
+// the next one, however the network cuts the stream.
+//
+//     framed_echo_server                                  four bytes, little-endian
+//     framed_echo_server --width 2 --endian big           two bytes, network order
+//     framed_echo_server --max-frame 1000                 longer messages end their connection
+//
+// It prints "listening on 127.0.0.1:8000 (io_uring)", and for each connection that ended with an error who and why:
+// "127.0.0.1:51234: frame too large". Talk to it with: framed_echo_client 127.0.0.1 8000
+
+#include "arguments.hpp"
+#include "framing_arguments.hpp"
+#include "program.hpp"
+
+#include <csignal>
+
+namespace {
+
+// One client. What it returns, other than the end of the stream, goes to on_error below.
+plait::task<plait::io_result<void>> session(plait::tcp_stream stream, plait::length_prefix codec) {
+    plait::framed messages{std::move(stream), codec};
+    for (;;) {
+        auto message = co_await messages.next(); // valid until the following next()
+        if (!message) co_return message.error();
+        auto written = co_await messages.write(*message);
+        if (!written) co_return written;
+    }
+}
+
+plait::task<int> serve_echo(plait::endpoint local, plait::length_prefix codec, plait::backend backend) {
+    auto listener = co_await plait::tcp_listener::bind(local);
+    if (!listener) co_return example::failed("cannot listen on " + local.to_string(), listener.error());
+    example::announce(*listener, co_await plait::this_context(), backend);
+
+    auto start = [codec](plait::tcp_stream stream) { return session(std::move(stream), codec); };
+    plait::serve_options options;
+    options.stop_on({SIGINT, SIGTERM}).on_error([](std::error_code error, const plait::endpoint& peer) {
+        example::failed(peer.to_string(), error);
+    });
+    auto served = co_await plait::serve(std::move(*listener), start, options);
+    co_return example::exit_code(served);
+}
+
+} // namespace
+
+int main(int count, char** words) {
+    example::arguments line(
+        count, words,
+        "framed_echo_server [--host ADDRESS] [--port N] [--width 1|2|3|4|8] [--endian big|little]\n"
+        "                          [--max-frame BYTES] [--backend automatic|io_uring|epoll|iocp]");
+    const plait::backend backend = line.backend();
+    const plait::endpoint local = line.local();
+    const plait::length_prefix codec = example::length_codec(line);
+    line.end();
+    return example::run(serve_echo(local, codec, backend), backend);
+}

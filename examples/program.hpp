@@ -1,0 +1,70 @@
+#pragma once
+// What else the examples share: the line that says that a server is ready, the keyboard, and exit codes.
+// 0: all went well. 1: something failed, and a sentence on stderr says what. 2: see arguments.hpp.
+
+#include <plait/plait.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace example {
+
+/// Says what failed; 1 is the program's exit code then.
+inline int failed(const std::string& what, std::error_code why) {
+    std::fprintf(stderr, "%s: %s\n", what.c_str(), why.message().c_str());
+    return 1;
+}
+
+/// A line of text, at once: stdout may be a pipe.
+inline void print_line(std::string_view text) { std::cout << text << std::endl; }
+
+/// "listening on 127.0.0.1:8000 (io_uring)". The loop prints it once serve() waits for clients and has taken over its
+/// signals: whoever reads the line may connect, and may send a signal.
+inline void announce(const plait::tcp_listener& listener, plait::io_context& context,
+                     plait::backend asked_for) {
+    context.post(
+        [where = listener.local_endpoint().value_or(plait::endpoint()).to_string(), &context, asked_for] {
+            print_line("listening on " + where + " (" + std::string(to_string(context.backend())) + ")");
+            // Nobody wanted epoll, so io_uring was refused; the reason says what would help.
+            const bool unasked = asked_for == plait::backend::automatic && !std::getenv("PLAIT_BACKEND");
+            if (unasked && context.backend() == plait::backend::epoll)
+                std::fprintf(stderr, "%s\n", std::string(context.backend_reason()).c_str());
+        });
+}
+
+/// What serve() ended with, as an exit code. A server that was told to stop has done its work, also when it had to cut
+/// sessions off, at the deadline or at a second signal.
+inline int exit_code(const plait::io_result<void>& served) {
+    if (served || served.error() == plait::errc::timed_out || served.error() == plait::errc::canceled)
+        return 0;
+    return failed("cannot go on accepting", served.error());
+}
+
+/// A line from the keyboard, or nothing at the end of input. It blocks: see plait::offload.
+inline std::optional<std::string> read_line() {
+    std::string line;
+    if (std::getline(std::cin, line)) return line;
+    return std::nullopt;
+}
+
+/// Runs `work` on a context of its own.
+inline int run(plait::task<int> work, plait::backend which) {
+#if PLAIT_HAS_EXCEPTIONS
+    try {
+#endif
+        return plait::run(std::move(work), plait::context_options().backend(which));
+#if PLAIT_HAS_EXCEPTIONS
+    } catch (const std::system_error& refused) { // this machine has no such backend, for one
+        std::fprintf(stderr, "%s\n", refused.what());
+        return 1;
+    }
+#endif
+}
+
+} // namespace example

@@ -1,0 +1,79 @@
+// A TCP server that sends back what it receives, to many clients at once.
+//
+//     tcp_echo_server                     until Ctrl-C; then the sessions may finish what has arrived
+//     tcp_echo_server --upper             answers in upper case
+//     tcp_echo_server --upper --once      one exchange with one client, then it ends
+//
+// It prints "listening on 127.0.0.1:8000 (io_uring)". Talk to it with: tcp_echo_client 127.0.0.1 8000
+
+#include "arguments.hpp"
+#include "program.hpp"
+
+#include <csignal>
+
+namespace {
+
+struct settings {
+    plait::endpoint local;
+    int backlog;
+    bool upper;
+    bool once;
+    plait::backend backend;
+};
+
+void make_upper(std::span<std::byte> text) {
+    for (std::byte& letter : text)
+        if (letter >= std::byte{'a'} && letter <= std::byte{'z'}) letter ^= std::byte{0x20};
+}
+
+// One client, from its first message to its last.
+plait::task<> session(plait::tcp_stream stream, bool upper) {
+    while (auto received = co_await stream.recv()) { // a lease on a pooled buffer
+        if (upper) make_upper(received->bytes());    // in place
+        if (!co_await stream.send_all(received->bytes())) break;
+    }
+}
+
+// One exchange with one client; then the server has done its work.
+plait::task<> exchange(plait::tcp_stream stream, bool upper) {
+    if (auto received = co_await stream.recv()) {
+        if (upper) make_upper(received->bytes());
+        static_cast<void>(co_await stream.send_all(received->bytes()));
+    }
+    static_cast<void>(co_await stream.close());
+    plait::io_context& context = co_await plait::this_context();
+    context.request_stop();
+}
+
+plait::task<int> serve_echo(settings how) {
+    plait::listen_options listening;
+    listening.backlog(how.backlog);
+    auto listener = co_await plait::tcp_listener::bind(how.local, listening);
+    if (!listener) co_return example::failed("cannot listen on " + how.local.to_string(), listener.error());
+    example::announce(*listener, co_await plait::this_context(), how.backend);
+
+    auto start = [how](plait::tcp_stream stream) {
+        return how.once ? exchange(std::move(stream), how.upper) : session(std::move(stream), how.upper);
+    };
+    plait::serve_options options;
+    options.stop_on({SIGINT, SIGTERM});
+    if (how.once) options.max_connections(1);
+    auto served = co_await plait::serve(std::move(*listener), start, options);
+    co_return example::exit_code(served);
+}
+
+} // namespace
+
+int main(int count, char** words) {
+    example::arguments line(count, words,
+                            "tcp_echo_server [--host ADDRESS] [--port N] [--backlog N] [--upper] [--once]\n"
+                            "                       [--backend automatic|io_uring|epoll|iocp]");
+    settings how{};
+    how.backend = line.backend();
+    how.local = line.local();
+    how.backlog = static_cast<int>(line.number("--backlog", 128, 1, 65535));
+    how.upper = line.flag("--upper");
+    how.once = line.flag("--once");
+    line.end();
+    return example::run(serve_echo(how), how.backend);
+}
