@@ -1,5 +1,5 @@
-// What plait's benchmark servers share: their command line and the line that run.py waits for.
 #pragma once
+// What plait's benchmark servers share: their command line and the line that run.py waits for.
 
 #include <plait/plait.hpp>
 

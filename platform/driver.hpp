@@ -164,7 +164,8 @@ std::string print_address(const ip_address& address);
 /// The portable code of a native one (errno, or WSAGetLastError); one that the table lacks stays native.
 status native_error(int code) noexcept;
 
-/// Signals, or console control events. Each counts its arrivals since the process started, while watched.
+/// Signals, or console control events. Each counts its arrivals since the process started, while watched; what is
+/// no signal has none.
 /// watch_signal installs the process-wide handler on the first call and calls `wake` at each arrival;
 /// unwatch_signal restores the former disposition after the last. Both may be called from any thread.
 status watch_signal(int signal, const std::shared_ptr<waker>& wake) noexcept;

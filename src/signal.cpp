@@ -9,11 +9,11 @@ status signal_watch::start(loop& loop) noexcept {
     const auto& wake = loop.box->get_waker();
     for (std::size_t i = 0; i < signals_.numbers().size(); ++i) {
         const int number = signals_.numbers()[i];
+        seen_[i] = signal_arrivals(number); // before it is watched, so that none in between is missed
         if (const status failure = watch_signal(number, wake); !failure.ok()) {
             while (i-- > 0) unwatch_signal(signals_.numbers()[i], wake);
             return failure;
         }
-        seen_[i] = signal_arrivals(number);
     }
     loop_ = &loop;
     loop.signal_hooks.push_back(*this);

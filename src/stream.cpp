@@ -83,8 +83,9 @@ bool memory_awaitable::try_now() noexcept {
         failure_ = std::make_error_code(std::errc::broken_pipe);
         return true;
     }
+    if (from_.empty()) return true;
     moved_ = pipe_->put(from_);
-    return moved_ > 0 || from_.empty();
+    return moved_ > 0;
 }
 
 bool memory_awaitable::await_ready() noexcept {
@@ -141,10 +142,12 @@ memory_stream::~memory_stream() { end(); }
 
 void memory_stream::end() noexcept {
     if (out_) {
+        if (out_->sender) out_->sender->cancel_now();
         out_->writer_gone = true;
         out_->changed();
     }
     if (in_) {
+        if (in_->receiver) in_->receiver->cancel_now();
         in_->reader_gone = true;
         in_->changed();
     }

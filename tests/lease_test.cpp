@@ -198,7 +198,7 @@ TEST_CASE("a lease outlives its stream and its context", "[lease]") {
             auto pair = co_await support::connected_pair();
             for (int i = 0; i < 10; ++i) {
                 const std::string text = "message " + std::to_string(i);
-                co_await pair.far.send_all(text);
+                static_cast<void>(co_await pair.far.send_all(text));
                 auto got = co_await pair.near.recv();
                 if (got) kept.push_back(std::move(*got));
             }
@@ -218,10 +218,10 @@ TEST_CASE("what was received and never asked for is given back with its stream",
     auto body = [&]() -> task<> {
         for (std::size_t i = 0; i < scaled(100); ++i) {
             auto pair = co_await support::connected_pair();
-            co_await pair.far.send_all("one");
+            static_cast<void>(co_await pair.far.send_all("one"));
             auto got = co_await pair.near.recv();
             CHECK(got.bytes() == 3);
-            co_await pair.far.send_all("two");
+            static_cast<void>(co_await pair.far.send_all("two"));
             co_await turns(i % 4); // the driver may have it by now
         }
     };
@@ -240,7 +240,7 @@ TEST_CASE("a lease in a frame that is cancelled or done returns its buffer to th
                 while (auto got = co_await from.recv()) {}
             };
             group.spawn(receives, std::ref(pair.near));
-            co_await pair.far.send_all("some bytes");
+            static_cast<void>(co_await pair.far.send_all("some bytes"));
             co_await turns(i % 3);
             group.request_stop();
             co_await group.join();
@@ -262,7 +262,7 @@ TEST_CASE("leases that one session holds do not stop another, whatever the size 
             const std::string piece(1000, 'h');
             std::array<std::byte, 100> room;
             for (std::size_t i = 0; i < scaled(100); ++i) {
-                co_await hoarder.far.send_all(piece);
+                static_cast<void>(co_await hoarder.far.send_all(piece));
                 std::size_t came = 0;
                 while (came < piece.size()) {
                     auto got = co_await hoarder.near.recv();
@@ -271,7 +271,7 @@ TEST_CASE("leases that one session holds do not stop another, whatever the size 
                     hoard.push_back(std::move(*got));
                 }
                 CHECK(came == piece.size());
-                co_await other.far.send_all("for the other");
+                static_cast<void>(co_await other.far.send_all("for the other"));
                 if (i % 2) {
                     auto got = co_await other.near.recv();
                     CHECK(got.bytes() == 13);
@@ -298,7 +298,7 @@ TEST_CASE("receives into the caller's buffer, too, go on when the pool is held b
         auto hoarder = co_await support::connected_pair(listener);
         auto other = co_await support::connected_pair(listener);
         // `other` receives by the pool once, and then waits there when the pool runs out.
-        co_await other.far.send_all("once");
+        static_cast<void>(co_await other.far.send_all("once"));
         auto once = co_await other.near.recv();
         CHECK(once.bytes() == 4);
         if (once) once->reset();
@@ -313,7 +313,7 @@ TEST_CASE("receives into the caller's buffer, too, go on when the pool is held b
                 out = got.error();
             };
             group.spawn(receives, std::ref(other.near), std::span(room), std::ref(error));
-            co_await hoarder.far.send_all(piece);
+            static_cast<void>(co_await hoarder.far.send_all(piece));
             std::size_t came = 0;
             while (came < piece.size()) {
                 auto got = co_await hoarder.near.recv();
@@ -323,9 +323,9 @@ TEST_CASE("receives into the caller's buffer, too, go on when the pool is held b
             }
             std::array<std::byte, 64> message;
             support::byte_source(i).fill(message);
-            co_await other.far.send_all(std::span(message).first(20));
+            static_cast<void>(co_await other.far.send_all(std::span(message).first(20)));
             co_await turns(i % 3);
-            co_await other.far.send_all(std::span(message).subspan(20));
+            static_cast<void>(co_await other.far.send_all(std::span(message).subspan(20)));
             co_await group.join();
             CHECK(error == std::error_code());
             CHECK(room == message);
@@ -362,7 +362,7 @@ TEST_CASE("a reader that stops makes its peer wait, not memory grow", "[lease]")
     counting_resource memory;
     auto body = [&]() -> task<> {
         auto pair = co_await support::connected_pair();
-        co_await pair.far.send_all("first");
+        static_cast<void>(co_await pair.far.send_all("first"));
         auto first = co_await pair.near.recv();
         CHECK(first.bytes() == 5);
         first->reset();

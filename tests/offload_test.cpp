@@ -120,7 +120,8 @@ TEST_CASE("offload rethrows what the call threw", "[offload]") {
     auto body = [&]() -> task<> {
         std::string message;
         try {
-            static_cast<void>(co_await plait::offload([]() -> int { throw std::runtime_error("from the helper"); }));
+            static_cast<void>(
+                co_await plait::offload([]() -> int { throw std::runtime_error("from the helper"); }));
         } catch (const std::runtime_error& error) {
             message = error.what();
         }
@@ -225,7 +226,8 @@ TEST_CASE("a call under way is not cancelled: its result is delivered", "[offloa
     plait::run(body());
 }
 
-TEST_CASE("a task may be destroyed while its call runs; the call goes on and its result is dropped", "[offload]") {
+TEST_CASE("a task may be destroyed while its call runs; the call goes on and its result is dropped",
+          "[offload]") {
     auto shared = std::make_shared<gate>();
     std::weak_ptr<gate> alive = shared;
     auto body = [&]() -> task<> {

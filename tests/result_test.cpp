@@ -33,7 +33,8 @@ static_assert(std::is_convertible_v<int, io_result<int>>, "a coroutine may co_re
 static_assert(std::is_convertible_v<errc, io_result<int>>, "and an error");
 static_assert(!std::is_convertible_v<io_result<int>, bool>, "the test for success is explicit");
 static_assert(std::is_copy_constructible_v<io_result<std::string>>);
-static_assert(!std::is_copy_constructible_v<io_result<ticket>> && std::is_move_constructible_v<io_result<ticket>>);
+static_assert(!std::is_copy_constructible_v<io_result<ticket>> &&
+              std::is_move_constructible_v<io_result<ticket>>);
 static_assert(!std::is_copy_assignable_v<io_result<ticket>> && std::is_move_assignable_v<io_result<ticket>>);
 static_assert(std::is_nothrow_move_constructible_v<io_result<std::string>>);
 static_assert(std::is_same_v<plait::detail::as_io_result<int>, io_result<int>>);

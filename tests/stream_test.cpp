@@ -52,9 +52,12 @@ struct not_a_stream {
     int recv(std::span<std::byte>) { return 0; }
 };
 
-static_assert(plait::stream<plait::memory_stream> && plait::stream<plait::tcp_stream> && plait::stream<dribble>);
-static_assert(!plait::readable_stream<not_a_stream> && !plait::stream<int> && !plait::writable_stream<plait::tcp_listener>);
-static_assert(!std::is_copy_constructible_v<plait::memory_stream> && std::is_move_constructible_v<plait::memory_stream>);
+static_assert(plait::stream<plait::memory_stream> && plait::stream<plait::tcp_stream> &&
+              plait::stream<dribble>);
+static_assert(!plait::readable_stream<not_a_stream> && !plait::stream<int> &&
+              !plait::writable_stream<plait::tcp_listener>);
+static_assert(!std::is_copy_constructible_v<plait::memory_stream> &&
+              std::is_move_constructible_v<plait::memory_stream>);
 
 /// FNV-1a, over as many calls as one likes.
 struct checksum {
@@ -164,8 +167,8 @@ TEST_CASE("one task may receive while another sends on the same stream", "[strea
         };
         auto sends = [&]() -> task<> { static_cast<void>(co_await ends.first.send_all(long_text)); };
         auto receives = [&]() -> task<> {
-            static_cast<void>(
-                co_await ends.first.recv_exactly(std::as_writable_bytes(std::span(echoed.data(), echoed.size()))));
+            static_cast<void>(co_await ends.first.recv_exactly(
+                std::as_writable_bytes(std::span(echoed.data(), echoed.size()))));
             static_cast<void>(co_await ends.first.close());
         };
         co_await plait::when_all(echo(), sends(), receives());
@@ -176,7 +179,8 @@ TEST_CASE("one task may receive while another sends on the same stream", "[strea
 
 TEST_CASE("bytes arrive whole and in order however they are cut", "[stream]") {
     std::mt19937_64 random(7);
-    for (std::size_t capacity : {std::size_t{1}, std::size_t{3}, std::size_t{64}, std::size_t{1000}, std::size_t{65536}}) {
+    for (std::size_t capacity :
+         {std::size_t{1}, std::size_t{3}, std::size_t{64}, std::size_t{1000}, std::size_t{65536}}) {
         const std::size_t total = scaled(capacity == 1 ? 50'000 : 400'000);
         checksum out, in;
         auto body = [&]() -> task<> {
@@ -266,7 +270,8 @@ TEST_CASE("send_all that is cut short tells how much had left", "[stream]") {
 
 // --- ending ------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("after shutdown_send the other end reads what was sent, then the end, again and again", "[stream]") {
+TEST_CASE("after shutdown_send the other end reads what was sent, then the end, again and again",
+          "[stream]") {
     auto body = [&]() -> task<> {
         auto ends = plait::memory_stream_pair();
         static_cast<void>(co_await ends.first.send("last"));
@@ -451,11 +456,12 @@ TEST_CASE("recv_exactly and send_all work on any stream, however little it moves
     auto body = [&]() -> task<> {
         auto [left, right] = plait::memory_stream_pair();
         dribble slow_out(std::move(left)), slow_in(std::move(right));
-        const std::array<std::span<const std::byte>, 4> pieces{plait::as_bytes("ab"), {}, plait::as_bytes("c"),
-                                                               plait::as_bytes("def")};
+        const std::array<std::span<const std::byte>, 4> pieces{
+            plait::as_bytes("ab"), {}, plait::as_bytes("c"), plait::as_bytes("def")};
         auto whole = co_await plait::send_all(slow_out, plait::as_bytes("1234"));
         CHECK(whole.bytes() == 4);
-        auto gathered = co_await plait::send_all(slow_out, std::span<const std::span<const std::byte>>(pieces));
+        auto gathered =
+            co_await plait::send_all(slow_out, std::span<const std::span<const std::byte>>(pieces));
         CHECK(gathered.bytes() == 6);
         CHECK(slow_out.sends == 10);
         std::array<std::byte, 10> buffer;

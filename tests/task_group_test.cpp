@@ -60,21 +60,25 @@ task<> connect(plait::tcp_listener& listener, connection& out) {
 
 task<> receive_forever(plait::tcp_stream& from, tracked) {
     std::array<std::byte, 64> buffer;
-    while (co_await from.recv(buffer)) {}
+    while (co_await from.recv(buffer)) {
+    }
 }
 
 // The results are named because g++ 12 never runs a coroutine without local variables that awaits in a condition.
 task<> lease_forever(plait::tcp_stream& from, tracked) {
-    while (auto received = co_await from.recv()) {}
+    while (auto received = co_await from.recv()) {
+    }
 }
 
 task<> accept_forever(plait::tcp_listener& listener, tracked) {
-    while (auto accepted = co_await listener.accept()) {}
+    while (auto accepted = co_await listener.accept()) {
+    }
 }
 
 task<> send_forever(plait::tcp_stream& to, tracked) {
     const std::vector<std::byte> much(1024 * 1024);
-    while (co_await to.send_all(much)) {}
+    while (co_await to.send_all(much)) {
+    }
 }
 
 task<> sleep_long(tracked) { static_cast<void>(co_await plait::sleep_for(1h)); }
@@ -84,7 +88,8 @@ task<> limited_sleep(tracked counted) {
 }
 
 /// Starts every kind of waiting child, then waits itself; never returns.
-task<> nest_of_waiters(plait::tcp_listener& listener, connection& pair, tally& counts, int depth, bool joined) {
+task<> nest_of_waiters(plait::tcp_listener& listener, connection& pair, tally& counts, int depth,
+                       bool joined) {
     task_group group;
     tracked local(counts);
     if (depth > 0) {

@@ -34,14 +34,17 @@ using support::tracked;
 namespace {
 
 static_assert(!std::is_copy_constructible_v<task<int>> && !std::is_copy_assignable_v<task<int>>);
-static_assert(std::is_nothrow_move_constructible_v<task<int>> && std::is_nothrow_move_assignable_v<task<int>>);
+static_assert(std::is_nothrow_move_constructible_v<task<int>> &&
+              std::is_nothrow_move_assignable_v<task<int>>);
 static_assert(std::is_same_v<task<>, task<void>>);
 
 // What a task refuses to await, by a static_assert with advice.
-static_assert(!plait::detail::plait_awaitable<std::suspend_always> && !plait::detail::plait_awaitable<std::suspend_never> &&
+static_assert(!plait::detail::plait_awaitable<std::suspend_always> &&
+              !plait::detail::plait_awaitable<std::suspend_never> &&
               !plait::detail::plait_awaitable<std::future<int>> && !plait::detail::plait_awaitable<int>);
 static_assert(plait::detail::plait_awaitable<task<int>> && plait::detail::plait_awaitable<task<int>&> &&
-              plait::detail::plait_awaitable<plait::yield> && plait::detail::plait_awaitable<plait::sleep_awaitable>);
+              plait::detail::plait_awaitable<plait::yield> &&
+              plait::detail::plait_awaitable<plait::sleep_awaitable>);
 
 task<int> number(int n) { co_return n; }
 
@@ -266,7 +269,7 @@ TEST_CASE("a task runs in the scope of the task that awaits it", "[task]") {
     auto outer = [&]() -> task<bool> {
         const bool below = co_await inner();
         const bool here = co_await plait::stop_requested();
-        co_return below && here;
+        co_return below&& here;
     };
     CHECK(plait::run(outer()));
 }

@@ -147,7 +147,7 @@ TEST_CASE("a closed listener's port can be bound again at once, although connect
         const endpoint where = listener.local_endpoint().value();
         auto pair = co_await support::connected_pair(listener);
         pair.far = tcp_stream(); // this end goes first, so that its port lingers
-        co_await listener.close();
+        static_cast<void>(co_await listener.close());
         auto again = co_await tcp_listener::bind(where);
         CHECK(again.error() == std::error_code());
     });
@@ -231,7 +231,7 @@ TEST_CASE("connect tells why it failed", "[tcp]") {
     in_a_context([]() -> task<> {
         auto listener = co_await support::loopback_listener();
         const endpoint where = listener.local_endpoint().value();
-        co_await listener.close();
+        static_cast<void>(co_await listener.close());
         const std::error_code nobody = co_await connect_error(where);
         CHECK(nobody == std::errc::connection_refused);
         const std::error_code literal = co_await connect_error({"localhost", 80});
@@ -389,7 +389,7 @@ TEST_CASE("closing twice succeeds, and operations on what is closed or was never
     in_a_context([]() -> task<> {
         auto listener = co_await support::loopback_listener();
         auto pair = co_await support::connected_pair(listener);
-        co_await pair.far.shutdown_send();
+        static_cast<void>(co_await pair.far.shutdown_send());
         tcp_stream moved_from = std::move(pair.near);
         pair.near = std::move(moved_from);
         auto first = co_await pair.near.close();
@@ -443,7 +443,7 @@ TEST_CASE("a closed listener refuses, and resets who was not accepted", "[tcp]")
         std::vector<support::plain_client> clients;
         for (int i = 0; i < 5; ++i) clients.emplace_back(where.port());
         co_await turns(3);
-        co_await listener.close();
+        static_cast<void>(co_await listener.close());
         std::array<char, 4> room;
         for (auto& client : clients) CHECK(client.receive(room.data(), room.size()) <= 0);
         const std::error_code refused = co_await connect_error(where);
@@ -460,7 +460,7 @@ TEST_CASE("streams and listeners outlive their context as closed ones", "[tcp]")
     auto body = [&]() -> task<> {
         listener = co_await support::loopback_listener();
         pair.emplace(co_await support::connected_pair(listener));
-        co_await pair->far.send_all("unread");
+        static_cast<void>(co_await pair->far.send_all("unread"));
         auto got = co_await pair->near.recv();
         CHECK(got.bytes() == 6);
     };

@@ -179,12 +179,17 @@ TEST_CASE("a sleep that is cancelled says so", "[time]") {
 
 TEST_CASE("with_timeout gives an io_result, and never one inside another", "[time]") {
     using plait::detail::await_result_t;
-    static_assert(std::is_same_v<await_result_t<decltype(plait::with_timeout(number(1), 1s))>, io_result<int>>);
-    static_assert(std::is_same_v<await_result_t<decltype(plait::with_timeout(nap(1s), 1s))>, io_result<void>>);
-    static_assert(std::is_same_v<await_result_t<decltype(plait::with_timeout(nap_quietly(1s), 1s))>, io_result<void>>);
-    static_assert(std::is_same_v<await_result_t<decltype(plait::with_timeout(plait::with_timeout(number(1), 1s), 1s))>,
-                                 io_result<int>>);
-    static_assert(std::is_same_v<await_result_t<decltype(plait::with_stop(number(1), std::stop_token()))>, int>);
+    static_assert(
+        std::is_same_v<await_result_t<decltype(plait::with_timeout(number(1), 1s))>, io_result<int>>);
+    static_assert(
+        std::is_same_v<await_result_t<decltype(plait::with_timeout(nap(1s), 1s))>, io_result<void>>);
+    static_assert(
+        std::is_same_v<await_result_t<decltype(plait::with_timeout(nap_quietly(1s), 1s))>, io_result<void>>);
+    static_assert(
+        std::is_same_v<await_result_t<decltype(plait::with_timeout(plait::with_timeout(number(1), 1s), 1s))>,
+                       io_result<int>>);
+    static_assert(
+        std::is_same_v<await_result_t<decltype(plait::with_stop(number(1), std::stop_token()))>, int>);
     static_assert(std::is_same_v<await_result_t<decltype(plait::shielded(number(1), 1s))>, int>);
 }
 
@@ -271,7 +276,8 @@ TEST_CASE("a time-out on a socket tells the bytes that came before it, and loses
         static_cast<void>(co_await client->send_all("abc"));
         auto cut = co_await plait::with_timeout(server->recv_exactly(buffer), 50ms);
         CHECK(cut.error() == errc::timed_out);
-        CHECK(plait::as_text(std::span(buffer).first(cut.bytes())) == std::string("abc").substr(0, cut.bytes()));
+        CHECK(plait::as_text(std::span(buffer).first(cut.bytes())) ==
+              std::string("abc").substr(0, cut.bytes()));
         auto quiet = co_await plait::with_timeout(client->recv(), 2ms);
         CHECK(quiet.error() == errc::timed_out);
         static_cast<void>(co_await client->send_all("defgh"));
@@ -431,8 +437,8 @@ TEST_CASE("a token may be stopped by another thread at any moment", "[time]") {
         for (std::size_t i = 0; i < scaled(500); ++i) {
             std::stop_source source;
             std::thread stopper([&] { source.request_stop(); });
-            auto slept = co_await plait::with_stop(plait::sleep_for(std::chrono::microseconds(random() % 100)),
-                                                   source.get_token());
+            auto slept = co_await plait::with_stop(
+                plait::sleep_for(std::chrono::microseconds(random() % 100)), source.get_token());
             CHECK((slept || slept.error() == errc::canceled));
             stopper.join();
         }
@@ -445,7 +451,8 @@ TEST_CASE("one token may stop many, and its stop is no time-out", "[time]") {
         std::stop_source source;
         int canceled = 0;
         auto child = [&]() -> task<> {
-            auto slept = co_await plait::with_timeout(plait::with_stop(plait::sleep_for(never), source.get_token()), never);
+            auto slept = co_await plait::with_timeout(
+                plait::with_stop(plait::sleep_for(never), source.get_token()), never);
             canceled += slept.error() == errc::canceled;
         };
         plait::task_group group;
@@ -543,8 +550,9 @@ TEST_CASE("waits under limits, stops and shields can be destroyed midway", "[tim
         std::stop_source source;
         auto work = [&]() -> task<> {
             static_cast<void>(co_await plait::with_timeout(
-                plait::with_stop(plait::shielded(plait::with_deadline(nap(never), clock_type::now() + never), 1s),
-                                 source.get_token()),
+                plait::with_stop(
+                    plait::shielded(plait::with_deadline(nap(never), clock_type::now() + never), 1s),
+                    source.get_token()),
                 never));
         };
         for (int turns = 0; turns < 3; ++turns) {

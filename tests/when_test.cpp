@@ -61,7 +61,8 @@ task<> sleep_long(tracked) { static_cast<void>(co_await plait::sleep_for(1h)); }
 TEST_CASE("when_all gives every result, in the order of its arguments", "[when]") {
     auto body = [&]() -> task<> {
         auto results = co_await plait::when_all(number(1, 3), nothing(1), boxed(2));
-        static_assert(std::is_same_v<decltype(results), std::tuple<int, std::monostate, std::unique_ptr<int>>>);
+        static_assert(
+            std::is_same_v<decltype(results), std::tuple<int, std::monostate, std::unique_ptr<int>>>);
         CHECK(std::get<0>(results) == 1);
         CHECK(*std::get<2>(results) == 2);
         auto [left, right] = co_await plait::when_all(number(3), number(4));
@@ -175,8 +176,9 @@ TEST_CASE("when_any takes void", "[when]") {
         auto result = co_await plait::when_any(nothing(1), plait::sleep_for(1h));
         CHECK(result.index == 0);
         CHECK(std::get<0>(result.results).has_value());
-        static_assert(std::is_same_v<decltype(result.results),
-                                     std::tuple<std::optional<std::monostate>, std::optional<io_result<void>>>>);
+        static_assert(
+            std::is_same_v<decltype(result.results),
+                           std::tuple<std::optional<std::monostate>, std::optional<io_result<void>>>>);
     };
     plait::run(body());
 }
@@ -237,8 +239,8 @@ TEST_CASE("cancelling the scope around when_any cancels every one", "[when]") {
     auto body = [&]() -> task<> {
         auto race = []() -> task<bool> {
             auto result = co_await plait::when_any(plait::sleep_for(1h), plait::sleep_for(2h));
-            co_return std::get<0>(result.results)->error() == errc::canceled &&
-                std::get<1>(result.results)->error() == errc::canceled;
+            co_return std::get<0>(result.results)->error() ==
+                errc::canceled&& std::get<1>(result.results)->error() == errc::canceled;
         };
         auto ended = co_await plait::with_timeout(race(), 5ms);
         CHECK(ended.value_or(false));
@@ -254,7 +256,8 @@ TEST_CASE("when_any and when_all nest", "[when]") {
         bool ended = false;
         auto result = co_await plait::when_any(
             plait::when_all(number(1, 2), number(2, 4)), slow_loser(ended),
-            plait::when_any(plait::sleep_for(1h), plait::when_all(plait::sleep_for(1h), plait::sleep_for(2h))));
+            plait::when_any(plait::sleep_for(1h),
+                            plait::when_all(plait::sleep_for(1h), plait::sleep_for(2h))));
         CHECK(result.index == 0);
         CHECK(ended);
         CHECK(std::get<0>(result.results).value() == std::tuple(1, 2));
@@ -290,7 +293,8 @@ task<std::string> message_of(W work) {
 TEST_CASE("an exception in when_all cancels the others and comes out when they have ended", "[when]") {
     bool ended = false;
     auto body = [&]() -> task<> {
-        const auto message = co_await message_of(plait::when_all(slow_loser(ended), fail_after(2), fail_after(4)));
+        const auto message =
+            co_await message_of(plait::when_all(slow_loser(ended), fail_after(2), fail_after(4)));
         CHECK(message == "failed after 2");
         CHECK(ended);
 
@@ -319,7 +323,9 @@ TEST_CASE("an exception in when_any cancels the others and comes out when they h
 
 TEST_CASE("when_all and when_any can be destroyed midway", "[when]") {
     tally counts;
-    auto all = [&]() -> task<> { co_await plait::when_all(sleep_long(tracked(counts)), sleep_long(tracked(counts))); };
+    auto all = [&]() -> task<> {
+        co_await plait::when_all(sleep_long(tracked(counts)), sleep_long(tracked(counts)));
+    };
     auto any = [&]() -> task<> {
         static_cast<void>(co_await plait::when_any(sleep_long(tracked(counts)), all()));
     };

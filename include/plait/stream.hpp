@@ -105,6 +105,9 @@ class memory_awaitable {
     }
     PLAIT_API io_result<std::size_t> await_resume() noexcept;
 
+    /// Ends the wait, which has begun, as cancelled.
+    void cancel_now() noexcept { cancel(wait_); }
+
   private:
     friend struct memory_pipe;
     PLAIT_API bool start(std::coroutine_handle<> waiter, environment& env);

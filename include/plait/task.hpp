@@ -199,7 +199,8 @@ class [[nodiscard]] task {
         explicit awaiter(std::coroutine_handle<promise_type> child) noexcept : child_(child) {}
 
         bool await_ready() const noexcept {
-            PLAIT_ASSERT(child_ && !child_.done(), "a task can be awaited once, and not after it was moved from");
+            PLAIT_ASSERT(child_ && !child_.promise().plait_environment().parent, // set by the first await
+                         "a task can be awaited once, and not after it was moved from");
             return false;
         }
         template <detail::environment_promise P>

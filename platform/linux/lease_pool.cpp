@@ -50,9 +50,11 @@ bool lease_pool::take_fresh() {
 }
 
 std::span<std::byte> lease_pool::prepare() {
+    prepared_private_ = false;
     const std::size_t left = current_ ? block_size_ - current_->used : 0;
     if (left * 4 < block_size_ || left == 0) {
         if (!take_fresh() && left == 0) {
+            prepared_private_ = true;
             if (!private_) private_ = private_buffer::make(private_buffer::usual_size);
             return {static_cast<private_buffer*>(private_)->data(), private_buffer::usual_size};
         }
@@ -62,7 +64,7 @@ std::span<std::byte> lease_pool::prepare() {
 
 void lease_pool::commit(operation& op, std::size_t size) noexcept {
     op.size = size;
-    if (private_) {
+    if (prepared_private_) {
         auto* mine = static_cast<private_buffer*>(std::exchange(private_, nullptr));
         op.data = mine->data();
         op.block = mine;

@@ -17,7 +17,7 @@ class lease_pool {
 
     /// Room for one receive: at least a quarter of a block, or, the pool being exhausted, a private buffer.
     std::span<std::byte> prepare();
-    /// `size` >= 1 bytes of that room were filled: they are the lease of `op`.
+    /// `size` >= 1 bytes of the room that was prepared last were filled: they are the lease of `op`.
     void commit(operation& op, std::size_t size) noexcept;
 
     /// The driver is gone; what leases still refer to lives on until they end.
@@ -46,7 +46,8 @@ class lease_pool {
     unsigned leases_ = 0;
     block* current_ = nullptr;  ///< being filled
     block* free_ = nullptr;
-    buffer_block* private_ = nullptr; ///< prepared, when the pool is exhausted
+    buffer_block* private_ = nullptr; ///< at hand for when the pool is exhausted
+    bool prepared_private_ = false;   ///< and what prepare() answered last
     bool attached_ = true;
 };
 

@@ -82,7 +82,7 @@ void unwatch_signal(int number, const std::shared_ptr<waker>& wake) noexcept {
 }
 
 std::uint64_t signal_arrivals(int number) noexcept {
-    return arrivals[static_cast<std::size_t>(number)].load();
+    return number > 0 && number < signal_limit ? arrivals[static_cast<std::size_t>(number)].load() : 0;
 }
 
 } // namespace detail

@@ -16,7 +16,9 @@ class foreign {
         plait::detail::environment environment;
 
         plait::detail::environment& plait_environment() noexcept { return environment; }
-        foreign get_return_object() { return foreign(std::coroutine_handle<promise_type>::from_promise(*this)); }
+        foreign get_return_object() {
+            return foreign(std::coroutine_handle<promise_type>::from_promise(*this));
+        }
         std::suspend_always initial_suspend() const noexcept { return {}; }
         std::suspend_always final_suspend() const noexcept { return {}; }
         void return_void() const noexcept {}

@@ -15,7 +15,8 @@ inline constexpr std::size_t small_stack = 256 * 1024; // bytes
 template <class F>
 void run_on_small_stack(F f) {
     pthread_attr_t attributes;
-    if (pthread_attr_init(&attributes) != 0 || pthread_attr_setstacksize(&attributes, small_stack) != 0) std::abort();
+    if (pthread_attr_init(&attributes) != 0 || pthread_attr_setstacksize(&attributes, small_stack) != 0)
+        std::abort();
     auto call = [](void* function) -> void* {
         (*static_cast<F*>(function))();
         return nullptr;

@@ -55,7 +55,7 @@ inline plait::task<plait::tcp_listener> loopback_listener(plait::listen_options 
 inline plait::task<stream_pair> connected_pair() {
     auto listener = co_await loopback_listener();
     auto pair = co_await connected_pair(listener);
-    co_await listener.close();
+    static_cast<void>(co_await listener.close());
     co_return std::move(pair);
 }
 

@@ -48,8 +48,7 @@ class watchdog final : public Catch::EventListenerBase {
         std::unique_lock lock(mutex_);
         while (!over_) {
             const auto seen = changes_;
-            const bool changed =
-                changed_.wait_for(lock, longest, [&] { return over_ || changes_ != seen; });
+            const bool changed = changed_.wait_for(lock, longest, [&] { return over_ || changes_ != seen; });
             if (changed || name_.empty()) continue;
             std::fprintf(stderr, "watchdog: \"%s\" hangs\n", name_.c_str());
             std::abort();

@@ -4,6 +4,7 @@
 #include <plait/detail/memory.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -62,7 +63,10 @@ class byte_buffer {
             std::memcpy(data_, data_ + first_, held);
         } else {
             constexpr std::size_t smallest = 1024;
-            const std::size_t wanted = std::max({smallest, 2 * held, held + count});
+            constexpr std::size_t largest_step = 64 * 1024;
+            std::size_t wanted = std::max({smallest, 2 * held, held + count});
+            // Few different sizes, so that soon each has been allocated once and is recycled from then on.
+            if (wanted <= largest_step) wanted = std::bit_ceil(wanted);
             auto* larger = static_cast<std::byte*>(allocate(wanted));
             if (held > 0) std::memcpy(larger, data_ + first_, held);
             reset();
