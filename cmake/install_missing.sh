@@ -27,7 +27,10 @@ need_tools() {
     install_missing
 }
 
+# What the tests need besides.
 need_catch2() {
+    need nlohmann-json3-dev test -e /usr/include/nlohmann/json.hpp
+    install_missing
     have_catch2 && return
     echo "dev: installing Catch2 3"
     catch2_from_apt || catch2_from_backports || catch2_from_source ||

@@ -71,10 +71,6 @@ bool memory_awaitable::try_now() noexcept {
         if (into_.empty()) return true;
         moved_ = pipe_->take(into_);
         if (moved_ > 0) return true;
-        if (pipe_->reader_gone) { // closed on this end while another task waits
-            failure_ = errc::canceled;
-            return true;
-        }
         if (!pipe_->writer_gone) return false;
         failure_ = errc::end_of_stream;
         return true;
