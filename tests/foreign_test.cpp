@@ -33,7 +33,8 @@ struct on_other_thread {
 
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiter) const {
-        *worker = std::thread([waiter] { waiter.resume(); });
+        std::thread& started = *worker; // this awaiter may be gone as soon as the thread runs
+        started = std::thread([waiter] { waiter.resume(); });
     }
     int await_resume() const noexcept { return value; }
 };

@@ -199,13 +199,15 @@ TEST_CASE("every value in a result is destroyed exactly once", "[result]") {
 }
 
 TEST_CASE("copies and moves keep the error and the bytes", "[result]") {
-    io_result<std::string> failed(errc::truncated_frame, 8);
-    const io_result<std::string> copy = failed;
-    const io_result<std::string> moved = std::move(failed);
-    for (const auto& each : {copy, moved}) {
-        CHECK(each.error() == errc::truncated_frame);
-        CHECK(each.bytes() == 8);
+    tally counts;
+    io_result<tracked> failed(errc::truncated_frame, 8);
+    const io_result<tracked> copy = failed;
+    const io_result<tracked> moved = std::move(failed);
+    for (const auto* each : {&copy, &moved}) {
+        CHECK(each->error() == errc::truncated_frame);
+        CHECK(each->bytes() == 8);
     }
+    CHECK(counts.copies + counts.moves == 0);
 }
 
 TEST_CASE("value_or gives the value, or what it was given", "[result]") {

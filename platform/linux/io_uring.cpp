@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <vector>
@@ -122,6 +123,10 @@ class uring_driver final : public linux_driver {
     std::vector<io_uring_cqe> backlog_; ///< taken while a full submission queue had to be emptied
 };
 
+/// A new ring may lie where another thread's ring lay before. The kernel orders the two; ThreadSanitizer does not
+/// see liburing's system calls, and is told by this.
+constinit std::atomic<unsigned> rings_gone{0};
+
 // --- set-up ------------------------------------------------------------------------------------------------
 
 int uring_driver::set_up(const context_options& options) {
@@ -142,15 +147,17 @@ int uring_driver::set_up(const context_options& options) {
         parameters.cq_entries = options.completion_queue() ? options.completion_queue() : 4096;
         outcome = io_uring_queue_init_params(submissions, &ring_, &parameters);
     }
+    static_cast<void>(rings_gone.load(std::memory_order_acquire));
     if (outcome == 0) {
         made_ = true;
         if (!(ring_.features & IORING_FEAT_NODROP) || !(ring_.features & IORING_FEAT_SUBMIT_STABLE))
-            return -ENOSYS; // before 5.5: completions could get lost
+            return -ENOSYS; // before 5.5 completions could get lost
     }
     return outcome;
 }
 
 uring_driver::~uring_driver() {
+    rings_gone.fetch_add(1, std::memory_order_release);
     if (made_) io_uring_queue_exit(&ring_);
     if (pool_) pool_->detach();
 }
@@ -650,7 +657,7 @@ std::unique_ptr<driver> make_io_uring_driver(const context_options& options, std
                   "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile, or "
                   "set the sysctl to 0";
         break;
-    case ENOSYS: reason += "; the kernel is older than 5.5, or a seccomp filter hides the system call"; break;
+    case ENOSYS: reason += "; the kernel is older than 5.10, or a seccomp filter hides the system call"; break;
     case ENOMEM: reason += "; the limit of locked memory is too small for the rings: raise ulimit -l"; break;
     case EMFILE:
     case ENFILE: reason += "; out of descriptors: raise ulimit -n"; break;
