@@ -79,8 +79,7 @@ class batches {
         std::mt19937 random(4711);
         for (std::size_t i = 0; i < count; ++i) {
             std::vector<unsigned char> bytes(size_);
-            for (auto& byte : bytes)
-                byte = static_cast<unsigned char>(random());
+            for (auto& byte : bytes) byte = static_cast<unsigned char>(random());
             if (o.framed) {
                 for (std::size_t at = 0; at < size_; at += header + o.message_size)
                     for (std::size_t j = 0; j < header; ++j)
@@ -140,8 +139,7 @@ struct server {
 
     nanoseconds cpu_time() const {
         timespec time{};
-        if (::clock_gettime(cpu_clock, &time) != 0)
-            fail("the server " + name + " has ended");
+        if (::clock_gettime(cpu_clock, &time) != 0) fail("the server " + name + " has ended");
         return to_nanoseconds(time);
     }
 
@@ -151,8 +149,7 @@ struct server {
         for (int tries = 0; tries < 50; ++tries) {
             ::usleep(100);
             const nanoseconds time = cpu_time();
-            if (time == last)
-                break;
+            if (time == last) break;
             last = time;
         }
         return last;
@@ -162,8 +159,7 @@ struct server {
 // Time that a process spent ready to run but not running: the second field of its schedstat.
 nanoseconds run_queue_time(const std::string& process) {
     std::FILE* file = std::fopen(("/proc/" + process + "/schedstat").c_str(), "r");
-    if (file == nullptr)
-        return 0; // a kernel without it
+    if (file == nullptr) return 0; // a kernel without it
     nanoseconds ran = 0;
     nanoseconds waited = 0;
     const int fields = std::fscanf(file, "%" SCNd64 " %" SCNd64, &ran, &waited);
@@ -175,8 +171,7 @@ nanoseconds run_queue_time(const std::string& process) {
 server parse_server(const std::string& text) {
     const auto second = text.rfind(':');
     const auto first = second == std::string::npos ? second : text.rfind(':', second - 1);
-    if (first == std::string::npos)
-        fail("a server is given as name:pid:port, not as " + text);
+    if (first == std::string::npos) fail("a server is given as name:pid:port, not as " + text);
     server s;
     s.name = text.substr(0, first);
     s.pid = std::stoi(text.substr(first + 1, second - first - 1));
@@ -192,8 +187,7 @@ server parse_server(const std::string& text) {
 // Connecting to the loopback address completes at once, so it need not be asynchronous.
 void open_connection(server& s, connection& c) {
     c.descriptor = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (c.descriptor < 0)
-        fail_with_errno("socket (is the limit on open files high enough?)");
+    if (c.descriptor < 0) fail_with_errno("socket (is the limit on open files high enough?)");
     const int on = 1;
     ::setsockopt(c.descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (::connect(c.descriptor, reinterpret_cast<const sockaddr*>(&s.address), sizeof s.address) != 0)
@@ -222,16 +216,13 @@ void send_rest(server& s, connection& c, const batches& load) {
         const ssize_t n = ::send(c.descriptor, load.bytes(c.sequence) + c.sent, load.size() - c.sent,
                                  MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno == EAGAIN) {
-            if (!c.waits_to_write)
-                watch_writing(s, c, true);
+            if (!c.waits_to_write) watch_writing(s, c, true);
             return;
         }
-        if (n < 0)
-            fail_with_errno("sending to " + s.name);
+        if (n < 0) fail_with_errno("sending to " + s.name);
         c.sent += static_cast<std::size_t>(n);
     }
-    if (c.waits_to_write)
-        watch_writing(s, c, false);
+    if (c.waits_to_write) watch_writing(s, c, false);
 }
 
 void start_batch(server& s, connection& c, const batches& load) {
@@ -246,12 +237,9 @@ void start_batch(server& s, connection& c, const batches& load) {
 bool receive_answers(server& s, connection& c, const batches& load) {
     static std::array<unsigned char, 256 * 1024> buffer;
     const ssize_t n = ::recv(c.descriptor, buffer.data(), buffer.size(), MSG_DONTWAIT);
-    if (n < 0 && errno == EAGAIN)
-        return false;
-    if (n < 0)
-        fail_with_errno("receiving from " + s.name);
-    if (n == 0)
-        fail(s.name + " closed a connection in the middle of an exchange");
+    if (n < 0 && errno == EAGAIN) return false;
+    if (n < 0) fail_with_errno("receiving from " + s.name);
+    if (n == 0) fail(s.name + " closed a connection in the middle of an exchange");
     const auto size = static_cast<std::size_t>(n);
     if (c.received + size > c.sent ||
         std::memcmp(buffer.data(), load.bytes(c.sequence) + c.received, size) != 0)
@@ -273,8 +261,7 @@ turn_result take_turn(server& s, const options& o, const batches& load) {
     const nanoseconds deadline = begin + static_cast<nanoseconds>(o.turn_ms * 1e6);
 
     for (auto& c : s.connections) {
-        if (o.churn)
-            open_connection(s, c);
+        if (o.churn) open_connection(s, c);
         start_batch(s, c, load);
     }
     std::size_t under_way = s.connections.size();
@@ -287,20 +274,16 @@ turn_result take_turn(server& s, const options& o, const batches& load) {
         for (int i = 0; i < count; ++i) {
             connection& c = s.connections[events[static_cast<std::size_t>(i)].data.u64];
             const std::uint32_t what = events[static_cast<std::size_t>(i)].events;
-            if ((what & EPOLLOUT) != 0)
-                send_rest(s, c, load);
-            if ((what & ~std::uint32_t{EPOLLOUT}) == 0 || !receive_answers(s, c, load))
-                continue;
+            if ((what & EPOLLOUT) != 0) send_rest(s, c, load);
+            if ((what & ~std::uint32_t{EPOLLOUT}) == 0 || !receive_answers(s, c, load)) continue;
             const nanoseconds time = now();
             result.latencies.push_back(static_cast<float>(time - c.started) / 1000.0F);
-            if (o.churn)
-                close_connection(c);
+            if (o.churn) close_connection(c);
             if (time >= deadline) {
                 --under_way;
                 continue;
             }
-            if (o.churn)
-                open_connection(s, c);
+            if (o.churn) open_connection(s, c);
             start_batch(s, c, load);
         }
     }
@@ -317,8 +300,7 @@ turn_result take_turn(server& s, const options& o, const batches& load) {
 
 template <typename Number>
 double quantile(std::vector<Number>& values, double fraction) {
-    if (values.empty())
-        return 0;
+    if (values.empty()) return 0;
     const auto at = static_cast<std::ptrdiff_t>(fraction * static_cast<double>(values.size() - 1) + 0.5);
     std::nth_element(values.begin(), values.begin() + at, values.end());
     return static_cast<double>(values[static_cast<std::size_t>(at)]);
@@ -326,8 +308,7 @@ double quantile(std::vector<Number>& values, double fraction) {
 
 double quantile_of(const std::vector<turn_result>& results, double turn_result::*figure, double fraction) {
     std::vector<double> values;
-    for (const auto& result : results)
-        values.push_back(result.*figure);
+    for (const auto& result : results) values.push_back(result.*figure);
     return quantile(values, fraction);
 }
 
@@ -336,8 +317,7 @@ double quantile_of(const std::vector<turn_result>& results, double turn_result::
 // percentile).
 std::vector<double> slowness_of_rounds(const std::vector<server>& servers) {
     std::vector<double> fast;
-    for (const auto& s : servers)
-        fast.push_back(quantile_of(s.results, &turn_result::cpu_per_message, 0.1));
+    for (const auto& s : servers) fast.push_back(quantile_of(s.results, &turn_result::cpu_per_message, 0.1));
     std::vector<double> slowness;
     for (std::size_t round = 0; round < servers.front().results.size(); ++round) {
         std::vector<double> ratios;
@@ -352,16 +332,14 @@ std::vector<double> slowness_of_rounds(const std::vector<server>& servers) {
 std::vector<turn_result> good_turns(const server& s, const std::vector<double>& slowness) {
     std::vector<turn_result> good;
     for (std::size_t round = 0; round < slowness.size(); ++round)
-        if (slowness[round] <= 1.25 && !s.results[round].disturbed())
-            good.push_back(s.results[round]);
+        if (slowness[round] <= 1.25 && !s.results[round].disturbed()) good.push_back(s.results[round]);
     return good;
 }
 
 std::size_t fewest_good_turns(const std::vector<server>& servers) {
     const auto slowness = slowness_of_rounds(servers);
     std::size_t fewest = slowness.size();
-    for (const auto& s : servers)
-        fewest = std::min(fewest, good_turns(s, slowness).size());
+    for (const auto& s : servers) fewest = std::min(fewest, good_turns(s, slowness).size());
     return fewest;
 }
 
@@ -373,8 +351,7 @@ void take_all_turns(std::vector<server>& servers, const options& o, const batche
         s.connections.resize(static_cast<std::size_t>(o.connections));
         for (std::size_t i = 0; i < s.connections.size(); ++i) {
             s.connections[i].sequence = i * 7; // neighbours send different bytes
-            if (!o.churn)
-                open_connection(s, s.connections[i]);
+            if (!o.churn) open_connection(s, s.connections[i]);
         }
     }
     const auto take_round = [&](bool counts) {
@@ -383,24 +360,20 @@ void take_all_turns(std::vector<server>& servers, const options& o, const batche
             auto result = take_turn(*s, o, load);
             s->messages += result.messages;
             result.round = s->results.size();
-            if (counts)
-                s->results.push_back(std::move(result));
+            if (counts) s->results.push_back(std::move(result));
         }
     };
-    for (int round = 0; round < o.warm_up_turns; ++round)
-        take_round(false);
+    for (int round = 0; round < o.warm_up_turns; ++round) take_round(false);
 
     // Rounds that turn out bad are made up for, but not for ever.
     const auto wanted = static_cast<std::size_t>(o.turns);
     for (std::size_t round = 0; round < wanted * static_cast<std::size_t>(o.patience); ++round) {
-        if (round >= wanted && fewest_good_turns(servers) >= wanted * 9 / 10)
-            break;
+        if (round >= wanted && fewest_good_turns(servers) >= wanted * 9 / 10) break;
         take_round(true);
     }
     if (fewest_good_turns(servers) * 4 >= wanted) { // otherwise all count, of all servers alike
         const auto slowness = slowness_of_rounds(servers);
-        for (auto& s : servers)
-            s.results = good_turns(s, slowness);
+        for (auto& s : servers) s.results = good_turns(s, slowness);
     }
 }
 
@@ -410,8 +383,7 @@ void take_all_turns(std::vector<server>& servers, const options& o, const batche
 double resident_kib(const server& s) {
     std::ifstream file("/proc/" + std::to_string(s.pid) + "/smaps_rollup"); // exact, which statm is not
     for (std::string line; std::getline(file, line);)
-        if (line.starts_with("Rss:"))
-            return std::atof(line.c_str() + 4);
+        if (line.starts_with("Rss:")) return std::atof(line.c_str() + 4);
     fail("the memory of " + s.name + " cannot be read");
 }
 
@@ -420,26 +392,21 @@ void exchange_once(server& s, connection& c, const batches& load) {
     start_batch(s, c, load);
     for (;;) {
         epoll_event event{};
-        if (::epoll_wait(s.poller, &event, 1, answer_timeout_ms) != 1)
-            fail(s.name + " did not answer");
-        if (receive_answers(s, c, load))
-            return;
+        if (::epoll_wait(s.poller, &event, 1, answer_timeout_ms) != 1) fail(s.name + " did not answer");
+        if (receive_answers(s, c, load)) return;
     }
 }
 
 void measure_idle(server& s, const options& o, const batches& load) {
     constexpr std::size_t first_ones = 32; // what a server sets up once is not counted
     s.connections.resize(first_ones + static_cast<std::size_t>(o.idle));
-    for (std::size_t i = 0; i < first_ones; ++i)
-        exchange_once(s, s.connections[i], load);
+    for (std::size_t i = 0; i < first_ones; ++i) exchange_once(s, s.connections[i], load);
     s.settled_cpu_time();
     const double before = resident_kib(s);
-    for (std::size_t i = first_ones; i < s.connections.size(); ++i)
-        exchange_once(s, s.connections[i], load);
+    for (std::size_t i = first_ones; i < s.connections.size(); ++i) exchange_once(s, s.connections[i], load);
     s.settled_cpu_time();
     s.bytes_per_connection = (resident_kib(s) - before) * 1024 / o.idle;
-    for (auto& c : s.connections)
-        close_connection(c);
+    for (auto& c : s.connections) close_connection(c);
 }
 
 // ---------------------------------------------------------------------------------------------------
@@ -451,8 +418,7 @@ double ratio_to_first(const server& s, const server& first) {
     std::vector<double> ratios;
     auto other = first.results.begin();
     for (const auto& result : s.results) {
-        while (other != first.results.end() && other->round < result.round)
-            ++other;
+        while (other != first.results.end() && other->round < result.round) ++other;
         if (other != first.results.end() && other->round == result.round)
             ratios.push_back(result.cpu_per_message / other->cpu_per_message);
     }
@@ -512,8 +478,7 @@ int main(int argument_count, char** arguments) {
     for (int i = 1; i < argument_count; ++i) {
         const std::string_view argument = arguments[i];
         const auto value = [&] {
-            if (i + 1 >= argument_count)
-                explain_usage();
+            if (i + 1 >= argument_count) explain_usage();
             return std::atof(arguments[++i]);
         };
         if (argument == "--connections")
@@ -545,8 +510,7 @@ int main(int argument_count, char** arguments) {
         else
             servers.push_back(parse_server(arguments[i]));
     }
-    if (servers.empty() || o.connections < 1 || o.in_flight < 1 || o.message_size < 1)
-        explain_usage();
+    if (servers.empty() || o.connections < 1 || o.in_flight < 1 || o.message_size < 1) explain_usage();
     if (o.cpu >= 0) {
         cpu_set_t set;
         CPU_ZERO(&set);
@@ -556,8 +520,7 @@ int main(int argument_count, char** arguments) {
 
     const batches load(o);
     if (o.idle > 0) {
-        for (auto& s : servers)
-            measure_idle(s, o, load);
+        for (auto& s : servers) measure_idle(s, o, load);
     } else {
         take_all_turns(servers, o, load);
     }

@@ -10,8 +10,7 @@ namespace {
 
 plait::task<> session(plait::tcp_stream stream) {
     while (auto received = co_await stream.recv())
-        if (!co_await stream.send_all(received->bytes()))
-            break;
+        if (!co_await stream.send_all(received->bytes())) break;
 }
 
 plait::task<> serve_all(std::uint16_t port) {

@@ -11,8 +11,7 @@ namespace {
 plait::task<> session(plait::tcp_stream stream) {
     plait::framed messages{std::move(stream), plait::length_prefix{}.width(4).little_endian()};
     while (auto message = co_await messages.next())
-        if (!co_await messages.write(*message))
-            break;
+        if (!co_await messages.write(*message)) break;
 }
 
 plait::task<> serve_all(std::uint16_t port) {

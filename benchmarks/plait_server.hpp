@@ -16,8 +16,7 @@ struct server_options {
 
 inline plait::backend parse_backend(std::string_view name) {
     for (auto known : {plait::backend::automatic, plait::backend::io_uring, plait::backend::epoll})
-        if (name == plait::to_string(known))
-            return known;
+        if (name == plait::to_string(known)) return known;
     std::fprintf(stderr, "--backend is automatic, io_uring or epoll\n");
     std::exit(2);
 }

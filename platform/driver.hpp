@@ -79,7 +79,8 @@ class driver {
 
     // --- sockets ---------------------------------------------------------------------------------------
 
-    virtual status open_listener(const endpoint& local, const listen_options& options, native_socket& out) = 0;
+    virtual status open_listener(const endpoint& local, const listen_options& options,
+                                 native_socket& out) = 0;
     virtual status open_stream(const endpoint& peer, native_socket& out) = 0;
 
     /// Called once for each new state block, before anything is started on it.
@@ -108,7 +109,9 @@ class driver {
     /// Completed since they were last taken, in order.
     list<operation>& completed() noexcept { return completed_; }
     list<socket_state>& closed() noexcept { return closed_; }
-    struct metrics& metrics() noexcept { return metrics_; }
+    struct metrics& metrics() noexcept {
+        return metrics_;
+    }
 
   protected:
     /// How start() and wait() store an outcome.

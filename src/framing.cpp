@@ -10,7 +10,9 @@ std::byte* try_collect(socket_state& socket, std::size_t bytes, std::size_t most
     return socket.context->collect(socket, bytes);
 }
 
-std::byte* collect_output(socket_state& socket, std::size_t bytes) { return socket.context->collect(socket, bytes); }
+std::byte* collect_output(socket_state& socket, std::size_t bytes) {
+    return socket.context->collect(socket, bytes);
+}
 
 byte_buffer take_collected(socket_state& socket) { return socket.context->take_collected(socket); }
 

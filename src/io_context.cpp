@@ -26,7 +26,9 @@ void io_context::request_stop() noexcept { mailbox_->request(mailbox_->stop_requ
 
 plait::backend io_context::backend() const noexcept { return loop_->system->backend(); }
 std::string_view io_context::backend_reason() const noexcept { return loop_->reason; }
-struct metrics io_context::metrics() const noexcept { return loop_->system->metrics(); }
+struct metrics io_context::metrics() const noexcept {
+    return loop_->system->metrics();
+}
 
 io_context& this_context::await_resume() const noexcept { return loop_->facade; }
 

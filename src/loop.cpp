@@ -64,8 +64,8 @@ bool mailbox::push(std::unique_ptr<posted> item) noexcept {
     do {
         if (head == &end_of_posts) return false;
         item->next = head;
-    } while (!head_.compare_exchange_weak(head, item.get(), std::memory_order_seq_cst,
-                                          std::memory_order_relaxed));
+    } while (
+        !head_.compare_exchange_weak(head, item.get(), std::memory_order_seq_cst, std::memory_order_relaxed));
     static_cast<void>(item.release());
     // The loop sets `sleeping_`, then looks at `head_`; here it is the other way round. Both orders are
     // sequentially consistent, so that one of the two sees the other and no wake-up is lost.
@@ -159,9 +159,8 @@ loop::~loop() {
 bool loop::done() noexcept {
     if (root_) return root_->size() == 0 && closers->size() == 0;
     bool found = !ready.empty() || closers->size() > 0;
-    sockets.for_each([&](socket_state& socket) {
-        found = found || socket.receive.waiter || socket.send.waiter;
-    });
+    sockets.for_each(
+        [&](socket_state& socket) { found = found || socket.receive.waiter || socket.send.waiter; });
     return !found;
 }
 
@@ -316,8 +315,9 @@ void loop::fire_timers() {
 // --- operations --------------------------------------------------------------------------------------------
 
 bool loop::start(operation& op, std::coroutine_handle<> waiter, environment& env) {
-    PLAIT_ASSERT(!op.waiter, "two operations of one direction on a socket at once; one task may receive while "
-                             "another sends, but each direction has one task at a time");
+    PLAIT_ASSERT(!op.waiter,
+                 "two operations of one direction on a socket at once; one task may receive while "
+                 "another sends, but each direction has one task at a time");
     socket_state& socket = *op.socket;
     op.transferred = 0;
     op.canceling = op.drain_ended = op.dont_wait = op.deferred = false;
@@ -357,7 +357,8 @@ bool loop::start(operation& op, std::coroutine_handle<> waiter, environment& env
 
 bool loop::drive(operation& op) {
     for (;;) {
-        if (op.transferred > 0) op.dont_wait = false; // a message has begun: draining waits for the rest of it
+        if (op.transferred > 0)
+            op.dont_wait = false; // a message has begun: draining waits for the rest of it
         op.in_flight = true;
         if (!system->start(op)) return true;
         op.in_flight = false;
@@ -555,7 +556,8 @@ void release_socket(socket_state& socket) noexcept {
     if (!socket.context) return free_block(socket);
     loop& owner = *socket.context;
     const bool unsent = socket.output && socket.send_failure.ok();
-    if (!socket.closing && running == &owner && !owner.stopping && (unsent || (socket.polite && !socket.ended)))
+    if (!socket.closing && running == &owner && !owner.stopping &&
+        (unsent || (socket.polite && !socket.ended)))
         return owner.close_politely(socket);
     owner.drop(socket);
 }

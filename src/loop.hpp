@@ -114,7 +114,7 @@ class loop final : public loop_core {
     bool stopping = false;
     list<loop_hook> drain_hooks;  ///< called once, when draining begins
     list<loop_hook> signal_hooks; ///< called after every sleep
-    steady_time turn_time{};   ///< when the system was last asked
+    steady_time turn_time{};      ///< when the system was last asked
     void begin_drain();
     void begin_stop();
 

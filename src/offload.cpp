@@ -25,7 +25,8 @@ class helper_pool {
         std::unique_lock lock(mutex_);
         for (;;) {
             ++idle_;
-            const bool found = changed_.wait_for(lock, std::chrono::seconds(10), [this] { return !jobs_.empty(); });
+            const bool found =
+                changed_.wait_for(lock, std::chrono::seconds(10), [this] { return !jobs_.empty(); });
             --idle_;
             if (!found) return;
             std::unique_ptr<posted> job = std::move(jobs_.front());

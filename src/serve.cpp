@@ -96,7 +96,8 @@ task<bool> server::accept_failed(std::error_code error) {
     if (exhausted(error)) {
         backoff_ = backoff_.count() == 0 ? steady_duration(first_backoff)
                                          : std::min<steady_duration>(backoff_ * 2, longest_backoff);
-        loop_.event(event_info::kind::accept_backoff, error, "out of descriptors or memory: accepting pauses");
+        loop_.event(event_info::kind::accept_backoff, error,
+                    "out of descriptors or memory: accepting pauses");
         co_return !co_await sleep_for(backoff_);
     }
     co_return !of_one_connection(error);

@@ -206,7 +206,8 @@ task<io_result<void>> stream_socket::close() {
         socket.send_failure = errc::timed_out;
         const bool unsent = socket.output != nullptr;
         if (!unsent) co_return io_result<void>();
-        socket.context->event(event_info::kind::dropped, ended.error(), "unsent output was given up at close");
+        socket.context->event(event_info::kind::dropped, ended.error(),
+                              "unsent output was given up at close");
     }
     const bool peer_left_first = ended.error() == std::errc::not_connected;
     if (peer_left_first) co_return io_result<void>();

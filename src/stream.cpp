@@ -61,6 +61,7 @@ memory_awaitable::memory_awaitable(std::shared_ptr<memory_pipe> pipe, std::span<
 
 memory_awaitable::~memory_awaitable() {
     if (!started_ || !pipe_) return;
+    PLAIT_ASSERT(pipe_, "await_ready() was passed over: await a memory stream with co_await only");
     memory_awaitable*& slot = receiving_ ? pipe_->receiver : pipe_->sender;
     if (slot == this) slot = nullptr;
 }
@@ -92,8 +93,9 @@ bool memory_awaitable::await_ready() noexcept {
 
 bool memory_awaitable::start(std::coroutine_handle<> waiter, environment& env) {
     memory_awaitable*& slot = receiving_ ? pipe_->receiver : pipe_->sender;
-    PLAIT_ASSERT(!slot, "two operations of one direction on a stream at once; one task may receive while another "
-                        "sends, but each direction has one task at a time");
+    PLAIT_ASSERT(!slot,
+                 "two operations of one direction on a stream at once; one task may receive while another "
+                 "sends, but each direction has one task at a time");
     if (!begin_wait(wait_, waiter, env)) {
         failure_ = errc::canceled;
         return false;

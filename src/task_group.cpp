@@ -21,8 +21,9 @@ task_group::task_group() noexcept
 
 task_group::~task_group() {
     if (size_ == 0) return;
-    PLAIT_ASSERT(detail::frames_being_destroyed() > 0 || std::uncaught_exceptions() > exceptions_at_start_,
-                 "a task_group is destroyed while children run; co_await group.join() before it goes out of scope");
+    PLAIT_ASSERT(
+        detail::frames_being_destroyed() > 0 || std::uncaught_exceptions() > exceptions_at_start_,
+        "a task_group is destroyed while children run; co_await group.join() before it goes out of scope");
     scope_.cancel();
     while (!children_.empty()) {
         auto& promise = children_.pop_front();

@@ -12,7 +12,8 @@ class connect_awaitable : detail::operation_awaitable {
   public:
     using detail::operation_awaitable::plait_awaitable_tag;
 
-    connect_awaitable(detail::operation* op, const endpoint& peer) noexcept : operation_awaitable(op), peer_(&peer) {}
+    connect_awaitable(detail::operation* op, const endpoint& peer) noexcept
+        : operation_awaitable(op), peer_(&peer) {}
 
     bool await_ready() const noexcept { return false; }
     template <detail::environment_promise P>
@@ -77,7 +78,9 @@ task<io_result<tcp_stream>> tcp_stream::connect(endpoint peer) {
     co_return std::move(stream);
 }
 
-io_result<void> tcp_stream::set_no_delay(bool on) noexcept { return set(state_, socket_option::no_delay, on); }
+io_result<void> tcp_stream::set_no_delay(bool on) noexcept {
+    return set(state_, socket_option::no_delay, on);
+}
 
 io_result<bool> tcp_stream::no_delay() const noexcept {
     return converted<bool>(get(state_, socket_option::no_delay), [](int value) { return value != 0; });
@@ -85,9 +88,11 @@ io_result<bool> tcp_stream::no_delay() const noexcept {
 
 io_result<void> tcp_stream::set_keep_alive(std::optional<keep_alive> setting) noexcept {
     if (!setting) return set(state_, socket_option::keep_alive, 0);
-    if (setting->idle.count() < 1 || setting->interval.count() < 1 || setting->count < 1) return invalid_argument();
+    if (setting->idle.count() < 1 || setting->interval.count() < 1 || setting->count < 1)
+        return invalid_argument();
     auto result = set(state_, socket_option::keep_alive_idle, static_cast<int>(setting->idle.count()));
-    if (result) result = set(state_, socket_option::keep_alive_interval, static_cast<int>(setting->interval.count()));
+    if (result)
+        result = set(state_, socket_option::keep_alive_interval, static_cast<int>(setting->interval.count()));
     if (result) result = set(state_, socket_option::keep_alive_count, setting->count);
     if (result) result = set(state_, socket_option::keep_alive, 1);
     return result;
@@ -111,12 +116,16 @@ io_result<std::optional<std::chrono::seconds>> tcp_stream::linger() const noexce
 io_result<void> tcp_stream::set_receive_buffer_size(int bytes) noexcept {
     return set(state_, socket_option::receive_buffer, bytes);
 }
-io_result<int> tcp_stream::receive_buffer_size() const noexcept { return get(state_, socket_option::receive_buffer); }
+io_result<int> tcp_stream::receive_buffer_size() const noexcept {
+    return get(state_, socket_option::receive_buffer);
+}
 
 io_result<void> tcp_stream::set_send_buffer_size(int bytes) noexcept {
     return set(state_, socket_option::send_buffer, bytes);
 }
-io_result<int> tcp_stream::send_buffer_size() const noexcept { return get(state_, socket_option::send_buffer); }
+io_result<int> tcp_stream::send_buffer_size() const noexcept {
+    return get(state_, socket_option::send_buffer);
+}
 
 io_result<void> tcp_stream::set_user_timeout(std::chrono::milliseconds timeout) noexcept {
     return set(state_, socket_option::user_timeout, static_cast<int>(timeout.count()));
@@ -142,7 +151,9 @@ task<io_result<void>> tcp_listener::close() {
     if (!socket || !socket->context) co_return io_result<void>();
     // The block lives until the flag is set; this frame may be destroyed before that.
     struct closed_flag {
-        explicit closed_flag(detail::socket_state& which) noexcept : socket(which) { socket.closed_flag = &set; }
+        explicit closed_flag(detail::socket_state& which) noexcept : socket(which) {
+            socket.closed_flag = &set;
+        }
         closed_flag(const closed_flag&) = delete;
         closed_flag& operator=(const closed_flag&) = delete;
         ~closed_flag() {

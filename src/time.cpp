@@ -21,9 +21,7 @@ bool sleep_awaitable::start(std::coroutine_handle<> waiter, detail::environment&
     return true;
 }
 
-void sleep_awaitable::fire(detail::timer& timer) noexcept {
-    detail::make_ready(static_cast<wait&>(timer));
-}
+void sleep_awaitable::fire(detail::timer& timer) noexcept { detail::make_ready(static_cast<wait&>(timer)); }
 
 void sleep_awaitable::cancel(detail::pending& pending) noexcept {
     wait& self = static_cast<wait&>(pending);

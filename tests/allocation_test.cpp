@@ -92,7 +92,8 @@ auto round_trips(std::string message, std::size_t count, std::size_t in_flight =
 template <class Session, class Client>
 void check(std::size_t warm_up, std::size_t measured, Session session, Client client) {
     meter counts = measure(warm_up, measured, session, client);
-    for (int again = 0; again < 3 && counts.count > 0; ++again) counts = measure(warm_up, measured, session, client);
+    for (int again = 0; again < 3 && counts.count > 0; ++again)
+        counts = measure(warm_up, measured, session, client);
     CHECK(counts.complete);
     INFO(counts.count << " allocations of " << counts.bytes << " bytes in " << counts.measured << " rounds");
     CHECK(counts.count == 0);

@@ -3,6 +3,7 @@
 #include <plait/framing.hpp>
 #include <plait/plait.hpp>
 
+#include "support/bench.hpp"
 #include "support/foreign.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
@@ -17,7 +18,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <optional>
-#include <string>
 #include <string_view>
 #include <vector>
 
@@ -27,89 +27,21 @@ using plait::task;
 using plait::task_group;
 using plait::tcp_listener;
 using plait::tcp_stream;
+using support::bench;
+using support::collect;
+using support::collect_output;
+using support::collected_frames;
+using support::fill_near;
+using support::open;
+using support::outcome;
+using support::outcome_of;
+using support::payload;
 using support::scaled;
+using support::tell;
 using support::turns;
+using support::words;
 
 namespace {
-
-constexpr std::string_view words = "hello world";
-constexpr std::size_t payload_size = 20'000;
-constexpr std::size_t collected_frames = 40; // of 1,000 bytes: a write waits above 64 KiB
-
-const std::string& payload() {
-    static const std::string bytes = [] {
-        std::string made(payload_size, '\0');
-        support::byte_source(7).fill(std::as_writable_bytes(std::span(made)));
-        return made;
-    }();
-    return bytes;
-}
-
-/// What a verb works on, and an account of what went in and what came out.
-struct bench {
-    tcp_listener listener;
-    tcp_stream near; ///< the stream that the verb is called on
-    tcp_stream far;  ///< its peer
-    std::optional<plait::framed<tcp_stream&, plait::length_prefix>> messages; ///< on `near`
-    std::vector<tcp_stream> others;
-    std::size_t connected = 0;
-    std::size_t accepted = 0;
-    std::string told;  ///< sent by far
-    std::string heard; ///< received by near
-    std::string left;  ///< sent by near
-    std::string came;  ///< received by far
-    std::array<std::byte, 64> room{};
-};
-
-struct outcome {
-    std::error_code error;
-    std::size_t bytes = 0;
-};
-
-template <class T>
-outcome outcome_of(const plait::io_result<T>& result) {
-    return {result.error(), result.bytes()};
-}
-
-task<> open(bench& b) {
-    b.listener = co_await support::loopback_listener();
-    auto pair = co_await support::connected_pair(b.listener);
-    b.near = std::move(pair.near);
-    b.far = std::move(pair.far);
-    b.near.set_send_buffer_size(64 * 1024).value();
-    b.far.set_receive_buffer_size(64 * 1024).value();
-}
-
-task<> tell(bench& b, std::string_view text) {
-    b.told += text;
-    auto sent = co_await b.far.send_all(text);
-    CHECK(sent.error() == std::error_code());
-}
-
-/// Everything that near sent so far is taken off the wire; at the end of the stream it stops earlier.
-task<> collect(bench& b, std::size_t most) {
-    std::vector<std::byte> room(64 * 1024);
-    while (b.came.size() < most) {
-        auto got = co_await b.far.recv(std::span(room).first(std::min(room.size(), most - b.came.size())));
-        if (!got) break;
-        b.came += plait::as_text(std::span(room).first(*got));
-    }
-}
-
-task<> fill_near(bench& b) {
-    const std::size_t filled = co_await support::fill(b.near, std::byte{'f'});
-    b.left.append(filled, 'f');
-}
-
-/// Output that the loop sends at the turn's end, behind what fills the wire.
-task<> collect_output(bench& b) {
-    if (!b.messages) b.messages.emplace(b.near, plait::length_prefix().width(2));
-    for (std::size_t i = 0; i < collected_frames; ++i) {
-        auto written = co_await b.messages->write(std::string_view(payload()).substr(0, 1000));
-        CHECK(written.error() == std::error_code());
-        b.left += std::string("\x03\xe8", 2) + payload().substr(0, 1000);
-    }
-}
 
 enum class sort { accepts, receives, sends, flushes };
 
@@ -239,10 +171,10 @@ struct shutdown_send_verb : flushing {
 };
 
 // A connect has no second party that could make it wait, and close() ends its own stream: both stand apart, below.
-#define RECEIVING_VERBS                                                                                        \
-    recv_verb<false>, recv_verb<true>, recv_lease_verb<false>, recv_lease_verb<true>, recv_exactly_verb<false>, \
-        recv_exactly_verb<true>
-#define SENDING_VERBS                                                                                          \
+#define RECEIVING_VERBS                                                                                      \
+    recv_verb<false>, recv_verb<true>, recv_lease_verb<false>, recv_lease_verb<true>,                        \
+        recv_exactly_verb<false>, recv_exactly_verb<true>
+#define SENDING_VERBS                                                                                        \
     send_verb, send_all_verb, send_gathered_verb, send_behind_output_verb, flush_verb, shutdown_send_verb
 #define STREAM_VERBS RECEIVING_VERBS, SENDING_VERBS
 #define EVERY_VERB accept_verb, STREAM_VERBS
@@ -274,7 +206,8 @@ task<> settle_accounts(bench& b) {
         }
     } else if (V::what == sort::receives) {
         if (b.far.is_open()) co_await end_far(b);
-        while (auto got = co_await b.near.recv(b.room)) b.heard += plait::as_text(std::span(b.room).first(*got));
+        while (auto got = co_await b.near.recv(b.room))
+            b.heard += plait::as_text(std::span(b.room).first(*got));
         CHECK(b.heard == b.told);
     } else {
         task_group group;
@@ -302,7 +235,8 @@ void on_a_bench(F body) {
 
 TEST_CASE("the default context runs on the driver that the environment names", "[driver]") {
     plait::io_context context;
-    if (const char* wanted = std::getenv("PLAIT_BACKEND")) CHECK(plait::to_string(context.backend()) == wanted);
+    if (const char* wanted = std::getenv("PLAIT_BACKEND"))
+        CHECK(plait::to_string(context.backend()) == wanted);
     UNSCOPED_INFO("backend " << plait::to_string(context.backend()) << ": " << context.backend_reason());
     CHECK(!context.backend_reason().empty());
 }
@@ -355,7 +289,8 @@ TEMPLATE_TEST_CASE("a verb works again and again on one socket", "[driver]", acc
 
 // --- cancelling ----------------------------------------------------------------------------------------------------
 
-TEMPLATE_TEST_CASE("a verb in a cancelled scope fails unstarted and can be used again", "[driver]", EVERY_VERB) {
+TEMPLATE_TEST_CASE("a verb in a cancelled scope fails unstarted and can be used again", "[driver]",
+                   EVERY_VERB) {
     on_a_bench([](bench& b) -> task<> {
         co_await TestType::prepare(b);
         task_group group;
@@ -393,7 +328,8 @@ TEMPLATE_TEST_CASE("a waiting verb completes as cancelled, and nothing is lost",
 
 TEMPLATE_TEST_CASE("a cancellation that races with completion loses nothing", "[driver]", EVERY_VERB) {
     on_a_bench([](bench& b) -> task<> {
-        const std::size_t rounds = TestType::what == sort::accepts || TestType::what == sort::receives ? 10 : 1;
+        const std::size_t rounds =
+            TestType::what == sort::accepts || TestType::what == sort::receives ? 10 : 1;
         for (std::size_t i = 0; i < scaled(rounds) * 16; ++i) {
             if (TestType::what == sort::sends || TestType::what == sort::flushes || i == 0)
                 co_await TestType::prepare(b);
@@ -512,7 +448,8 @@ TEST_CASE("an accept whose listener is destroyed ends as cancelled", "[driver]")
     });
 }
 
-TEMPLATE_TEST_CASE("a frame may be destroyed while its verb waits, and the socket goes on", "[driver]", EVERY_VERB) {
+TEMPLATE_TEST_CASE("a frame may be destroyed while its verb waits, and the socket goes on", "[driver]",
+                   EVERY_VERB) {
     on_a_bench([](bench& b) -> task<> {
         co_await TestType::prepare(b);
         std::optional<outcome> never;
@@ -533,8 +470,8 @@ TEMPLATE_TEST_CASE("a frame may be destroyed while its verb waits, and the socke
     });
 }
 
-TEMPLATE_TEST_CASE("a frame may be destroyed in the turn in which its verb completes", "[driver]", accept_verb,
-                   STREAM_VERBS) {
+TEMPLATE_TEST_CASE("a frame may be destroyed in the turn in which its verb completes", "[driver]",
+                   accept_verb, STREAM_VERBS) {
     on_a_bench([](bench& b) -> task<> {
         plait::detail::environment& env = co_await plait::detail::this_environment();
         co_await TestType::prepare(b);
@@ -549,7 +486,8 @@ TEMPLATE_TEST_CASE("a frame may be destroyed in the turn in which its verb compl
         }
         // What the destroyed frame had been given is gone with it; the sockets are whole.
         support::reset_by(b.far);
-        while (co_await b.near.recv(b.room)) {}
+        while (co_await b.near.recv(b.room)) {
+        }
     });
 }
 
@@ -628,8 +566,8 @@ TEMPLATE_TEST_CASE("a receive reports the end of the stream after the peer's las
         });
 }
 
-TEMPLATE_TEST_CASE("recv_exactly reports a stream that ends inside as truncated", "[driver]", recv_exactly_verb<false>,
-                   recv_exactly_verb<true>) {
+TEMPLATE_TEST_CASE("recv_exactly reports a stream that ends inside as truncated", "[driver]",
+                   recv_exactly_verb<false>, recv_exactly_verb<true>) {
     for (std::size_t size = 1; size < words.size(); ++size)
         on_a_bench([size](bench& b) -> task<> {
             co_await TestType::prepare(b);
@@ -703,7 +641,8 @@ task<> connect_into(plait::endpoint where, std::optional<outcome>& slot, tcp_str
 task<> fill_backlog(bench& b, std::vector<tcp_stream>& in_the_way) {
     b.listener = co_await support::loopback_listener(plait::listen_options().backlog(1));
     for (int i = 0; i < 8; ++i) {
-        auto stream = co_await plait::with_timeout(tcp_stream::connect(b.listener.local_endpoint().value()), 100ms);
+        auto stream =
+            co_await plait::with_timeout(tcp_stream::connect(b.listener.local_endpoint().value()), 100ms);
         if (!stream) break;
         in_the_way.push_back(std::move(*stream));
     }
@@ -711,7 +650,8 @@ task<> fill_backlog(bench& b, std::vector<tcp_stream>& in_the_way) {
 
 } // namespace
 
-TEST_CASE("a connect waits for room in the backlog, and is cancelled, timed out or destroyed there", "[driver]") {
+TEST_CASE("a connect waits for room in the backlog, and is cancelled, timed out or destroyed there",
+          "[driver]") {
     on_a_bench([](bench& b) -> task<> {
         std::vector<tcp_stream> in_the_way;
         co_await fill_backlog(b, in_the_way);

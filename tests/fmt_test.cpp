@@ -29,13 +29,14 @@ TEST_CASE("addresses and endpoints take the format of a string", "[fmt]") {
 }
 
 TEST_CASE("an error is formatted as its message", "[fmt]") {
-    for (errc e : {errc::end_of_stream, errc::draining, errc::canceled, errc::timed_out, errc::truncated_frame,
-                   errc::frame_too_large, errc::malformed_frame, errc::closed})
+    for (errc e : {errc::end_of_stream, errc::draining, errc::canceled, errc::timed_out,
+                   errc::truncated_frame, errc::frame_too_large, errc::malformed_frame, errc::closed})
         CHECK(fmt::format("{}", e) == plait::make_error_code(e).message());
     CHECK(fmt::format("{:.3}", errc::draining).size() == 3);
 }
 
-TEST_CASE("a result is formatted as its value, with the format of its type, or as the error's message", "[fmt]") {
+TEST_CASE("a result is formatted as its value, with the format of its type, or as the error's message",
+          "[fmt]") {
     const io_result<int> number = 42;
     const io_result<int> failed = errc::canceled;
     CHECK(fmt::format("{}", number) == "42");

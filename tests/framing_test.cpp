@@ -177,12 +177,14 @@ void with_each_codec(F f) {
 TEST_CASE("every decoding case gives its items through a reader, however the bytes are cut", "[framing]") {
     plait::io_context context;
     for (const framing_case& test : support::framing_cases()) {
-        if (test.way != framing_case::direction::decode || test.kind == framing_case::codec_kind::exact) continue;
+        if (test.way != framing_case::direction::decode || test.kind == framing_case::codec_kind::exact)
+            continue;
         support::with_codec(test, [&](auto codec) {
             int way = 0;
             for (const auto& pieces : cuts_of(test)) {
                 INFO(test.id << ", cut " << way++);
-                const auto in_memory = context.run(read_in_memory(codec, pieces, test.eof, test.expect.size()));
+                const auto in_memory =
+                    context.run(read_in_memory(codec, pieces, test.eof, test.expect.size()));
                 INFO("in memory: " << describe(in_memory));
                 CHECK(fits(in_memory, test));
                 const auto over_tcp = context.run(read_over_tcp(codec, pieces, test.eof, test.expect.size()));
@@ -292,7 +294,8 @@ TEST_CASE("a reader agrees with its codec over random bytes and random cuts", "[
                 expected.push_back(
                     {std::string(as_text(std::span(input).subspan(each.position, each.size))), {}});
             else
-                expected.push_back({"", each.what == support::event::kind::end ? errc::end_of_stream : each.error});
+                expected.push_back(
+                    {"", each.what == support::event::kind::end ? errc::end_of_stream : each.error});
         }
         const auto cut = [&](std::vector<outcome> got) {
             if (got.size() == expected.size() + 1 && !expected.empty() && got.back() == expected.back())
@@ -303,7 +306,8 @@ TEST_CASE("a reader agrees with its codec over random bytes and random cuts", "[
         const auto over_tcp = cut(context.run(read_over_tcp(codec, pieces, eof, expected.size())));
         const auto own = cut(context.run(read_own_stream(codec, pieces, eof, expected.size())));
         INFO("input " << support::describe(events, input));
-        INFO("in memory " << describe(in_memory) << " over TCP " << describe(over_tcp) << " own " << describe(own));
+        INFO("in memory " << describe(in_memory) << " over TCP " << describe(over_tcp) << " own "
+                          << describe(own));
         CHECK(in_memory == expected);
         CHECK(over_tcp == expected);
         CHECK(own == expected);
@@ -312,11 +316,15 @@ TEST_CASE("a reader agrees with its codec over random bytes and random cuts", "[
     constexpr auto discard = plait::oversize::discard;
     for (std::size_t round = 0; round < scaled(60); ++round) {
         compare(plait::length_prefix{}.width(1).max_frame(6).on_oversize(discard), "\0\1\2\5\6\7\x09x"sv);
-        compare(plait::length_prefix{}.width(2).little_endian().signed_length().max_frame(300), "\0\0\1\3x\x80"sv);
+        compare(plait::length_prefix{}.width(2).little_endian().signed_length().max_frame(300),
+                "\0\0\1\3x\x80"sv);
         compare(plait::length_prefix{}.width(2).offset(1).adjustment(-2).strip(0), "\0\0\1\3\4\7"sv);
-        compare(plait::varint_prefix{}.max_bytes(2).max_frame(5).on_oversize(discard), "\0\1\3\5\6\x80\x81"sv);
-        compare(plait::lines{}.max_frame(4).on_oversize(discard).at_end(plait::remainder::emit), "ab\r\n\n"sv);
-        compare(plait::lines{}.max_frame(9).lf_only().keep_terminator().at_end(plait::remainder::drop), "ab\r\n"sv);
+        compare(plait::varint_prefix{}.max_bytes(2).max_frame(5).on_oversize(discard),
+                "\0\1\3\5\6\x80\x81"sv);
+        compare(plait::lines{}.max_frame(4).on_oversize(discard).at_end(plait::remainder::emit),
+                "ab\r\n\n"sv);
+        compare(plait::lines{}.max_frame(9).lf_only().keep_terminator().at_end(plait::remainder::drop),
+                "ab\r\n"sv);
         compare(plait::delimited{"ab"}.add("b").add("aab").max_frame(5).on_oversize(discard), "aaabbc"sv);
         compare(plait::delimited{"--"}.at_end(plait::remainder::emit), "--x"sv);
     }
@@ -462,7 +470,8 @@ TEST_CASE("a fatal error repeats, whatever comes after it", "[framing]") {
     auto body = [&]() -> task<> {
         auto [from, to] = plait::memory_stream_pair();
         plait::frame_reader reader{to, plait::length_prefix{}.max_frame(10)};
-        static_cast<void>(co_await from.send_all(length_framed("good") + length_framed(std::string(11, 'x'))));
+        static_cast<void>(
+            co_await from.send_all(length_framed("good") + length_framed(std::string(11, 'x'))));
         auto good = co_await reader.next();
         CHECK(as_text(*good) == "good");
         for (int i = 0; i < 3; ++i) {
@@ -500,14 +509,16 @@ TEST_CASE("a negative length is malformed, and the end of the stream repeats", "
     plait::run(body());
 }
 
-TEST_CASE("a discarded frame is told once, and the good one behind it in the same read is delivered", "[framing]") {
+TEST_CASE("a discarded frame is told once, and the good one behind it in the same read is delivered",
+          "[framing]") {
     auto body = [&]() -> task<> {
         tcp_pair pair = co_await support::connected();
-        plait::frame_reader reader{pair.right,
-                                   plait::length_prefix{}.max_frame(10).on_oversize(plait::oversize::discard)};
+        plait::frame_reader reader{
+            pair.right, plait::length_prefix{}.max_frame(10).on_oversize(plait::oversize::discard)};
         const std::string bad = length_framed(std::string(20'000, 'x'));
         for (int round = 0; round < 5; ++round) {
-            static_cast<void>(co_await pair.left.send_all(bad + length_framed("good") + bad + length_framed("too")));
+            static_cast<void>(
+                co_await pair.left.send_all(bad + length_framed("good") + bad + length_framed("too")));
             auto first = co_await reader.next();
             CHECK(first.error() == errc::frame_too_large);
             auto second = co_await reader.next();
@@ -544,7 +555,8 @@ TEST_CASE("a stream that ends inside a frame is truncated at every offset", "[fr
                         auto whole = co_await reader.next();
                         CHECK(as_text(whole.value()) == payload);
                     }
-                    const errc expected = size % frame.size() == 0 ? errc::end_of_stream : errc::truncated_frame;
+                    const errc expected =
+                        size % frame.size() == 0 ? errc::end_of_stream : errc::truncated_frame;
                     for (int i = 0; i < 2; ++i) {
                         auto end = co_await reader.next();
                         CHECK(end.error() == expected);
@@ -724,7 +736,8 @@ TEST_CASE("an lvalue stream is held by reference, an rvalue is moved in", "[fram
         auto [from, to] = plait::memory_stream_pair();
         {
             plait::frame_reader borrowed{to, plait::lines{}};
-            STATIC_CHECK(std::same_as<decltype(borrowed), plait::frame_reader<plait::memory_stream&, plait::lines>>);
+            STATIC_CHECK(
+                std::same_as<decltype(borrowed), plait::frame_reader<plait::memory_stream&, plait::lines>>);
             CHECK(&borrowed.stream() == &to);
             static_cast<void>(co_await from.send_all("one\n"));
             auto line = co_await borrowed.next();
@@ -744,7 +757,8 @@ TEST_CASE("a framed that is moved between awaits goes on with the bytes that it 
         using stream_type = std::remove_reference_t<decltype(to)>;
         plait::framed first{std::move(to), plait::length_prefix{}};
         const std::string frame = length_framed("moved along");
-        static_cast<void>(co_await from.send_all(length_framed("one") + length_framed("two") + frame.substr(0, 6)));
+        static_cast<void>(
+            co_await from.send_all(length_framed("one") + length_framed("two") + frame.substr(0, 6)));
         auto one = co_await first.next();
         CHECK(as_text(*one) == "one");
         static_cast<void>(co_await first.write("answer"));

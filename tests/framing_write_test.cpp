@@ -94,11 +94,14 @@ task<std::size_t> fill(M& messages, std::size_t size) {
 
 std::string filled(std::size_t count, std::size_t size) {
     std::string text;
-    for (std::size_t i = 0; i < count; ++i) text += length_framed(std::string(size, static_cast<char>('a' + i % 26)));
+    for (std::size_t i = 0; i < count; ++i)
+        text += length_framed(std::string(size, static_cast<char>('a' + i % 26)));
     return text;
 }
 
-std::size_t open_sockets(plait::io_context& context) { return static_cast<std::size_t>(context.metrics().connections); }
+std::size_t open_sockets(plait::io_context& context) {
+    return static_cast<std::size_t>(context.metrics().connections);
+}
 
 } // namespace
 
@@ -129,7 +132,8 @@ TEST_CASE("every encoding case gives its header, or its error before a byte is s
                 auto reading = [&]() -> task<> {
                     const std::string all = co_await support::receive_all(right);
                     if (expected.what == support::expectation::kind::header) {
-                        const bool same = all == std::string(as_text(expected.data)).append(as_text(test.payload));
+                        const bool same =
+                            all == std::string(as_text(expected.data)).append(as_text(test.payload));
                         CHECK(same);
                     } else {
                         CHECK(all.empty());
@@ -231,9 +235,9 @@ TEST_CASE("collected frames, large frames and direct sends leave in the order of
         auto writing = [&]() -> task<> {
             plait::framed messages{left, plait::length_prefix{}};
             for (std::size_t round = 0; round < scaled(30); ++round) {
-                for (std::size_t size :
-                     {std::size_t{3}, std::size_t{0}, std::size_t{4095}, std::size_t{4096}, std::size_t{10'000},
-                      std::size_t{7}, 40'000 + round * 1001, std::size_t{200'000}, std::size_t{1}}) {
+                for (std::size_t size : {std::size_t{3}, std::size_t{0}, std::size_t{4095}, std::size_t{4096},
+                                         std::size_t{10'000}, std::size_t{7}, 40'000 + round * 1001,
+                                         std::size_t{200'000}, std::size_t{1}}) {
                     const std::string payload(size, static_cast<char>('a' + (size + round) % 26));
                     auto written = co_await messages.write(payload);
                     CHECK(written);
@@ -265,7 +269,8 @@ TEST_CASE("no payload is referenced after write has returned", "[framing]") {
         std::string expected;
         auto writing = [&]() -> task<> {
             plait::framed messages{left, plait::length_prefix{}};
-            for (std::size_t size : {std::size_t{10}, std::size_t{4096}, std::size_t{50'000}, std::size_t{100}}) {
+            for (std::size_t size :
+                 {std::size_t{10}, std::size_t{4096}, std::size_t{50'000}, std::size_t{100}}) {
                 std::string payload(size, 'x');
                 static_cast<void>(co_await messages.write(payload));
                 expected += length_framed(payload);
@@ -283,7 +288,8 @@ TEST_CASE("no payload is referenced after write has returned", "[framing]") {
     on_each_stream(body);
 }
 
-TEST_CASE("flush of nothing returns at once, and shutdown_send and close send what was collected", "[framing]") {
+TEST_CASE("flush of nothing returns at once, and shutdown_send and close send what was collected",
+          "[framing]") {
     auto body = [&]() -> task<> {
         {
             tcp_pair pair = co_await support::connected();
@@ -357,9 +363,7 @@ TEST_CASE("collected output is delivered although the context's run ends right a
         };
         plait::task_group group;
         group.spawn(peer(pair.right));
-        {
-            plait::framed gone(std::move(messages));
-        }
+        { plait::framed gone(std::move(messages)); }
         co_await group.join();
     };
     context.run(body());
@@ -420,7 +424,8 @@ TEST_CASE("a cancelled flush goes on at its byte", "[framing]") {
         while (got.size() < expected.size()) {
             auto flushed = co_await plait::with_timeout(messages.flush(), 0ms);
             if (!flushed) CHECK(flushed.error() == errc::timed_out);
-            got += co_await support::receive_text(right, std::min<std::size_t>(7777, expected.size() - got.size()));
+            got += co_await support::receive_text(right,
+                                                  std::min<std::size_t>(7777, expected.size() - got.size()));
         }
         auto flushed = co_await messages.flush();
         CHECK(flushed);
@@ -461,7 +466,8 @@ TEST_CASE("a cancelled flush goes on at its byte", "[framing]") {
     plait::run(own());
 }
 
-TEST_CASE("a large write that is cancelled before it began is withdrawn, and what was collected stays", "[framing]") {
+TEST_CASE("a large write that is cancelled before it began is withdrawn, and what was collected stays",
+          "[framing]") {
     auto body = [](auto& left, auto& right) -> task<> {
         plait::framed messages{left, plait::length_prefix{}};
         const std::size_t written = co_await fill(messages, 1000);
@@ -498,7 +504,8 @@ TEST_CASE("a large write that is cancelled before it began is withdrawn, and wha
     plait::run(own());
 }
 
-TEST_CASE("a large write in a cancelled scope is withdrawn, and what was collected still leaves", "[framing]") {
+TEST_CASE("a large write in a cancelled scope is withdrawn, and what was collected still leaves",
+          "[framing]") {
     auto body = [&]() -> task<> {
         tcp_pair pair = co_await support::connected();
         plait::framed messages{std::move(pair.left), plait::length_prefix{}};
@@ -689,7 +696,8 @@ TEST_CASE("one task reads while another writes on one framed", "[framing]") {
     plait::run(own());
 }
 
-TEST_CASE("on a stream type of one's own a write waits for a next that flushes, and goes on with its rest", "[framing]") {
+TEST_CASE("on a stream type of one's own a write waits for a next that flushes, and goes on with its rest",
+          "[framing]") {
     auto body = [&]() -> task<> {
         auto [left, right] = support::own_stream_pair(1000);
         plait::framed messages{left, plait::length_prefix{}};
@@ -704,7 +712,8 @@ TEST_CASE("on a stream type of one's own a write waits for a next that flushes, 
         co_await support::turns(5);
         static_cast<void>(co_await messages.write(std::string(3000, 'b')));
         std::string got;
-        const std::string expected = length_framed(std::string(3000, 'a')) + length_framed(std::string(3000, 'b')) +
+        const std::string expected = length_framed(std::string(3000, 'a')) +
+                                     length_framed(std::string(3000, 'b')) +
                                      length_framed(std::string(9000, 'c')) + length_framed("d");
         auto writing = [&]() -> task<> {
             auto large = co_await messages.write(std::string(9000, 'c'));

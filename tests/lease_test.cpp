@@ -31,7 +31,9 @@ namespace {
 /// A block that counts how often it was given back.
 struct counted_block : plait::detail::buffer_block {
     counted_block() {
-        release = [](plait::detail::buffer_block& block) noexcept { ++static_cast<counted_block&>(block).released; };
+        release = [](plait::detail::buffer_block& block) noexcept {
+            ++static_cast<counted_block&>(block).released;
+        };
     }
     int released = 0;
     std::array<std::byte, 8> bytes{};
@@ -86,7 +88,8 @@ std::uint64_t hash_of_sequence(std::uint64_t seed, std::size_t count) {
 
 /// Receives to the end with all three verbs, mixed at random, and now and then cancels one. Holds up to `held`
 /// leases at a time.
-task<> receive_mixed(tcp_stream& from, std::uint64_t seed, std::size_t held, stream_hash& hash, bool cancels) {
+task<> receive_mixed(tcp_stream& from, std::uint64_t seed, std::size_t held, stream_hash& hash,
+                     bool cancels) {
     std::mt19937_64 random(seed);
     std::deque<lease> leases;
     std::vector<std::byte> room(9000);
@@ -113,8 +116,10 @@ task<> receive_mixed(tcp_stream& from, std::uint64_t seed, std::size_t held, str
             hash.add(part.first(got.bytes()));
         }
         while (leases.size() > held) {
-            if (random() % 2) leases.pop_front();
-            else leases.pop_back();
+            if (random() % 2)
+                leases.pop_front();
+            else
+                leases.pop_back();
         }
         if (error == errc::end_of_stream || error == errc::truncated_frame) break;
         if (error && error != errc::timed_out) {
@@ -237,7 +242,8 @@ TEST_CASE("a lease in a frame that is cancelled or done returns its buffer to th
         for (std::size_t i = 0; i < scaled(500); ++i) {
             task_group group;
             auto receives = [](tcp_stream& from) -> task<> {
-                while (auto got = co_await from.recv()) {}
+                while (auto got = co_await from.recv()) {
+                }
             };
             group.spawn(receives, std::ref(pair.near));
             static_cast<void>(co_await pair.far.send_all("some bytes"));

@@ -157,7 +157,8 @@ TEST_CASE("a frame that arrives just before the drain is answered, by whatever v
         }
     };
     auto by_lease = [](tcp_stream stream) -> task<> {
-        while (auto received = co_await stream.recv()) static_cast<void>(co_await stream.send_all(received->bytes()));
+        while (auto received = co_await stream.recv())
+            static_cast<void>(co_await stream.send_all(received->bytes()));
     };
     auto by_buffer = [](tcp_stream stream) -> task<> {
         std::array<std::byte, 100> buffer;
@@ -357,7 +358,8 @@ TEST_CASE("the first signal drains and the second stops at once", "[serve]") {
             auto rest = co_await plait::sleep_for(1h);
             CHECK(rest.error() == errc::canceled);
         };
-        const auto result = run_server(stubborn, serve_options().stop_on({SIGINT, SIGTERM}).drain_timeout(1h), client);
+        const auto result =
+            run_server(stubborn, serve_options().stop_on({SIGINT, SIGTERM}).drain_timeout(1h), client);
         CHECK(result.error() == errc::canceled);
         CHECK(ends == std::vector<std::error_code>{errc::draining, errc::canceled});
     }
@@ -446,7 +448,6 @@ TEST_CASE("request_stop from another thread ends serve as canceled", "[serve]") 
     CHECK(result.error() == errc::canceled);
     CHECK(seen.ends == std::vector<std::error_code>{errc::canceled});
 }
-
 
 TEST_CASE("two servers run in one context, and one signal drains both", "[serve]") {
     sessions_seen seen;

@@ -207,13 +207,16 @@ TEST_CASE("on_error hears of what a session returns, with the peer's address, in
         CHECK(reports[0].second == expected);
     };
     check([](serve_options& options, auto& reports) {
-        options.on_error([&](std::error_code error, const endpoint& peer) { reports.emplace_back(error, peer); });
+        options.on_error(
+            [&](std::error_code error, const endpoint& peer) { reports.emplace_back(error, peer); });
     });
     check([](serve_options& options, auto& reports) {
-        options.on_error([&](const endpoint& peer, std::error_code error) { reports.emplace_back(error, peer); });
+        options.on_error(
+            [&](const endpoint& peer, std::error_code error) { reports.emplace_back(error, peer); });
     });
     check([](serve_options& options, auto& reports) {
-        options.on_error([&](endpoint peer, const std::error_code& error) { reports.emplace_back(error, peer); });
+        options.on_error(
+            [&](endpoint peer, const std::error_code& error) { reports.emplace_back(error, peer); });
     });
 }
 
@@ -336,7 +339,8 @@ TEST_CASE("a client that is still sending gets the complete answer and the end, 
                     });
                     int error = 0;
                     const std::string got = talker.receive_all(error);
-                    if (error != 0 || got != expected) std::abort(); // Catch2 takes no checks from other threads
+                    if (error != 0 || got != expected)
+                        std::abort(); // Catch2 takes no checks from other threads
                     talk.join();
                 }
                 context.request_drain();

@@ -53,7 +53,8 @@ int status_of_child(F f) {
         ::_exit(0);
     }
     int status = -1;
-    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
     return status;
 }
 
@@ -167,7 +168,8 @@ TEST_CASE("a wait for a signal that is destroyed lets go of it", "[signal]") {
     }
 }
 
-TEST_CASE("what is no signal, or cannot be caught, is invalid, and the others of the list are let go", "[signal]") {
+TEST_CASE("what is no signal, or cannot be caught, is invalid, and the others of the list are let go",
+          "[signal]") {
     auto body = []() -> task<> {
         for (int number : {0, -1, 65, 100'000, SIGKILL, SIGSTOP}) {
             auto alone = co_await wait_for_signal(number);

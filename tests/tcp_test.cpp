@@ -66,7 +66,7 @@ task<std::error_code> echo_over(std::string_view at, std::string_view to, listen
     std::array<std::byte, 4> room;
     auto echoed = co_await near->recv_exactly(room);
     CHECK(plait::as_text(room) == "word");
-    co_return sent && answered && echoed ? std::error_code() : echoed.error();
+    co_return sent&& answered&& echoed ? std::error_code() : echoed.error();
 }
 
 int native_option(const tcp_stream& stream, int level, int name) {

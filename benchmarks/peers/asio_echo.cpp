@@ -54,8 +54,7 @@ asio::awaitable<void> answer_each_frame(tcp::socket socket) {
             co_await asio::async_read(socket, asio::buffer(frame.data(), frame_header_size),
                                       asio::use_awaitable);
             const std::uint32_t length = read_frame_length(frame.data());
-            if (length > largest_frame)
-                co_return;
+            if (length > largest_frame) co_return;
             frame.resize(frame_header_size + length);
             co_await asio::async_read(socket, asio::buffer(frame.data() + frame_header_size, length),
                                       asio::use_awaitable);
@@ -75,8 +74,7 @@ asio::awaitable<void> answer_all_frames(tcp::socket socket) {
             kept += co_await socket.async_read_some(
                 asio::buffer(input.get() + kept, receive_buffer_size - kept), asio::use_awaitable);
             const answered result = answer_frames(input.get(), kept, output.get());
-            if (result.malformed != 0)
-                co_return;
+            if (result.malformed != 0) co_return;
             kept -= result.consumed;
             std::memmove(input.get(), input.get() + result.consumed, kept);
             if (result.produced > 0)

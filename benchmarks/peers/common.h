@@ -50,8 +50,7 @@ static inline void announce(uint16_t port, const char* name) {
  * TCP_NODELAY. */
 static inline int make_listener(uint16_t* port, int type_flags) {
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | type_flags, 0);
-    if (listener < 0)
-        fail("socket");
+    if (listener < 0) fail("socket");
     int on = 1;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -60,13 +59,10 @@ static inline int make_listener(uint16_t* port, int type_flags) {
     address.sin_family = AF_INET;
     address.sin_port = htons(*port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (bind(listener, (struct sockaddr*)&address, sizeof address) != 0)
-        fail("bind");
-    if (listen(listener, 4096) != 0)
-        fail("listen");
+    if (bind(listener, (struct sockaddr*)&address, sizeof address) != 0) fail("bind");
+    if (listen(listener, 4096) != 0) fail("listen");
     socklen_t size = sizeof address;
-    if (getsockname(listener, (struct sockaddr*)&address, &size) != 0)
-        fail("getsockname");
+    if (getsockname(listener, (struct sockaddr*)&address, &size) != 0) fail("getsockname");
     *port = ntohs(address.sin_port);
     return listener;
 }

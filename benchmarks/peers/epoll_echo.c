@@ -29,8 +29,7 @@ static void drop(struct connection* c) {
 
 static void watch(struct connection* c, int operation, uint32_t events) {
     struct epoll_event event = {.events = events | EPOLLRDHUP | EPOLLET, .data.ptr = c};
-    if (epoll_ctl(poller, operation, c->descriptor, &event) != 0)
-        fail("epoll_ctl");
+    if (epoll_ctl(poller, operation, c->descriptor, &event) != 0) fail("epoll_ctl");
 }
 
 /* False when the connection is broken. What the socket refuses is kept until it is writable. */
@@ -55,8 +54,7 @@ static bool answer(struct connection* c, const unsigned char* bytes, size_t size
 
 static bool answer_whole_frames(struct connection* c, size_t size) {
     const struct answered result = answer_frames(input, size, output);
-    if (result.malformed)
-        return false;
+    if (result.malformed) return false;
     free(c->partial);
     c->partial = NULL;
     c->partial_size = (uint32_t)(size - result.consumed);
@@ -74,19 +72,14 @@ static bool serve_input(struct connection* c, bool framed, bool hung_up) {
         const size_t kept = c->partial_size;
         const size_t room = sizeof input - kept;
         const ssize_t n = read(c->descriptor, input + kept, room);
-        if (n == 0)
-            return false;
+        if (n == 0) return false;
         if (n < 0) {
-            if (errno == EINTR)
-                continue;
+            if (errno == EINTR) continue;
             return errno == EAGAIN;
         }
-        if (kept > 0)
-            memcpy(input, c->partial, kept);
-        if (!(framed ? answer_whole_frames(c, kept + (size_t)n) : answer(c, input, (size_t)n)))
-            return false;
-        if ((size_t)n < room && !hung_up)
-            return true;
+        if (kept > 0) memcpy(input, c->partial, kept);
+        if (!(framed ? answer_whole_frames(c, kept + (size_t)n) : answer(c, input, (size_t)n))) return false;
+        if ((size_t)n < room && !hung_up) return true;
     }
     return true;
 }
@@ -97,16 +90,14 @@ static bool serve_output(struct connection* c) {
     c->unsent = NULL;
     const bool healthy = answer(c, bytes, size);
     free(bytes);
-    if (healthy && c->unsent == NULL)
-        watch(c, EPOLL_CTL_MOD, EPOLLIN);
+    if (healthy && c->unsent == NULL) watch(c, EPOLL_CTL_MOD, EPOLLIN);
     return healthy;
 }
 
 static void accept_all(int listener) {
     for (;;) {
         const int descriptor = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (descriptor < 0)
-            return;
+        if (descriptor < 0) return;
         struct connection* c = calloc(1, sizeof *c);
         c->descriptor = descriptor;
         watch(c, EPOLL_CTL_ADD, EPOLLIN);
@@ -135,8 +126,7 @@ int main(int argument_count, char** arguments) {
                 healthy = (events[i].events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0 || serve_output(c);
             else
                 healthy = serve_input(c, options.framed, (events[i].events & (EPOLLRDHUP | EPOLLHUP)) != 0);
-            if (!healthy)
-                drop(c);
+            if (!healthy) drop(c);
         }
     }
 }

@@ -38,8 +38,7 @@ static inline struct answered answer_frames(const unsigned char* input, size_t s
             result.malformed = 1;
             break;
         }
-        if (size - result.consumed - frame_header_size < length)
-            break;
+        if (size - result.consumed - frame_header_size < length) break;
         write_frame_length(output + result.produced, length);
         memcpy(output + result.produced + frame_header_size, frame + frame_header_size, length);
         result.consumed += frame_header_size + length;

@@ -23,8 +23,7 @@ static void on_read(uv_stream_t* stream, ssize_t size, const uv_buf_t* buffer);
 static void on_written(uv_write_t* request, int status) {
     uv_stream_t* stream = request->handle;
     free(request->data);
-    if (uv_is_closing((uv_handle_t*)stream))
-        return;
+    if (uv_is_closing((uv_handle_t*)stream)) return;
     if (status < 0)
         uv_close((uv_handle_t*)stream, release);
     else
@@ -32,16 +31,14 @@ static void on_written(uv_write_t* request, int status) {
 }
 
 static void on_read(uv_stream_t* stream, ssize_t size, const uv_buf_t* buffer) {
-    if (size == 0)
-        return;
+    if (size == 0) return;
     if (size < 0) {
         uv_close((uv_handle_t*)stream, release);
         return;
     }
     uv_buf_t answer = uv_buf_init(buffer->base, (unsigned)size);
     int sent = uv_try_write(stream, &answer, 1);
-    if (sent == UV_EAGAIN)
-        sent = 0;
+    if (sent == UV_EAGAIN) sent = 0;
     if (sent < 0) {
         uv_close((uv_handle_t*)stream, release);
     } else if (sent < size) {
@@ -56,8 +53,7 @@ static void on_read(uv_stream_t* stream, ssize_t size, const uv_buf_t* buffer) {
 }
 
 static void on_connection(uv_stream_t* listener, int status) {
-    if (status < 0)
-        return;
+    if (status < 0) return;
     uv_tcp_t* client = malloc(sizeof *client);
     uv_tcp_init(listener->loop, client);
     if (uv_accept(listener, (uv_stream_t*)client) != 0) {

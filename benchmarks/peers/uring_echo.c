@@ -137,8 +137,7 @@ static void close_connection(uint32_t index) {
  * first. */
 static void close_if_done(uint32_t index) {
     struct connection* c = &connections[index];
-    if (!c->ended || c->sending)
-        return;
+    if (!c->ended || c->sending) return;
     if (c->receiving) {
         struct io_uring_sqe* entry = next_entry();
         io_uring_prep_shutdown(entry, (int)index, SHUT_RDWR);
@@ -166,14 +165,12 @@ static void provide(struct block* block) {
 
 static bool any_buffer_provided(void) {
     for (int i = 0; i < receive_buffer_count; ++i)
-        if (!receive_blocks[i].complete)
-            return true;
+        if (!receive_blocks[i].complete) return true;
     return false;
 }
 
 static void reuse_if_done(struct block* block) {
-    if (block->references > 0 || !block->complete)
-        return;
+    if (block->references > 0 || !block->complete) return;
     if (block->buffer >= 0) {
         provide(block);
     } else {
@@ -184,8 +181,7 @@ static void reuse_if_done(struct block* block) {
 
 /* Room for an answer of this size, in the block that answers are collected in. */
 static struct block* answer_room(uint32_t size) {
-    if (answer_block != NULL && answer_block_size - answer_block->used >= size)
-        return answer_block;
+    if (answer_block != NULL && answer_block_size - answer_block->used >= size) return answer_block;
     if (answer_block != NULL) {
         answer_block->complete = true;
         reuse_if_done(answer_block);
@@ -218,8 +214,7 @@ static void send_piece(uint32_t index, struct block* block, unsigned char* bytes
     else
         c->last->next = piece;
     c->last = piece;
-    if (!c->sending)
-        start_send(index);
+    if (!c->sending) start_send(index);
 }
 
 static void drop_first_piece(struct connection* c) {
@@ -255,8 +250,7 @@ static void answer_whole_frames(uint32_t index, const unsigned char* bytes, uint
         c->partial = malloc(c->partial_size);
         memcpy(c->partial, bytes + result.consumed, c->partial_size);
     }
-    if (result.produced > 0)
-        send_piece(index, block, answer, (uint32_t)result.produced);
+    if (result.produced > 0) send_piece(index, block, answer, (uint32_t)result.produced);
 }
 
 static void on_accept(const struct io_uring_cqe* cqe) {
@@ -264,14 +258,12 @@ static void on_accept(const struct io_uring_cqe* cqe) {
         memset(&connections[cqe->res], 0, sizeof connections[cqe->res]);
         arm_receive((uint32_t)cqe->res);
     }
-    if ((cqe->flags & IORING_CQE_F_MORE) == 0)
-        arm_accept();
+    if ((cqe->flags & IORING_CQE_F_MORE) == 0) arm_accept();
 }
 
 static void on_receive(uint32_t index, const struct io_uring_cqe* cqe) {
     struct connection* c = &connections[index];
-    if ((cqe->flags & IORING_CQE_F_MORE) == 0)
-        c->receiving = false;
+    if ((cqe->flags & IORING_CQE_F_MORE) == 0) c->receiving = false;
     if (cqe->res > 0) {
         struct block* block = &receive_blocks[cqe->flags >> IORING_CQE_BUFFER_SHIFT];
         unsigned char* bytes = block->bytes + block->used;
@@ -300,8 +292,7 @@ static void on_send(uint32_t index, const struct io_uring_cqe* cqe) {
     c->sending = false;
     if (cqe->res < 0) {
         c->ended = true;
-        while (c->first != NULL)
-            drop_first_piece(c);
+        while (c->first != NULL) drop_first_piece(c);
     } else if ((uint32_t)cqe->res < c->first->size) {
         c->first->bytes += cqe->res;
         c->first->size -= (uint32_t)cqe->res;
@@ -333,8 +324,7 @@ static void create_ring(void) {
 static void create_receive_buffers(void) {
     const size_t ring_size = receive_buffer_count * sizeof(struct io_uring_buf);
     void* memory = NULL;
-    if (posix_memalign(&memory, 4096, ring_size) != 0)
-        fail("posix_memalign");
+    if (posix_memalign(&memory, 4096, ring_size) != 0) fail("posix_memalign");
     memset(memory, 0, ring_size);
     struct io_uring_buf_reg registration;
     memset(&registration, 0, sizeof registration);
@@ -381,17 +371,10 @@ int main(int argument_count, char** arguments) {
             ++count;
             const uint32_t index = (uint32_t)(cqe->user_data >> 8);
             switch ((enum operation)(cqe->user_data & 0xff)) {
-            case operation_accept:
-                on_accept(cqe);
-                break;
-            case operation_receive:
-                on_receive(index, cqe);
-                break;
-            case operation_send:
-                on_send(index, cqe);
-                break;
-            case operation_close:
-                break; /* only failures are reported, and nobody can mend them */
+            case operation_accept: on_accept(cqe); break;
+            case operation_receive: on_receive(index, cqe); break;
+            case operation_send: on_send(index, cqe); break;
+            case operation_close: break; /* only failures are reported, and nobody can mend them */
             }
         }
         io_uring_cq_advance(&ring, count);

@@ -725,7 +725,7 @@ class delimited {
 
     /// A temporary std::string would not outlive the codec.
     template <std::same_as<std::string> Temporary>
-    explicit delimited(Temporary&&) = delete;
+    explicit delimited(Temporary&&) = delete; // NOLINT(bugprone-forwarding-reference-overload): strings alone
 
     /// One more delimiter, with equal rights; eight in all.
     constexpr delimited& add(std::string_view delimiter) noexcept {

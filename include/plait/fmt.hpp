@@ -14,8 +14,8 @@
 
 /// What to_string() gives, with the format of a string: `{:>21}`.
 template <class T>
-    requires(std::same_as<T, plait::ip_address> || std::same_as<T, plait::endpoint>)
-struct fmt::formatter<T> : fmt::formatter<std::string_view> {
+requires(std::same_as<T, plait::ip_address> || std::same_as<T, plait::endpoint>) struct fmt::formatter<T>
+    : fmt::formatter<std::string_view> {
     template <class Context>
     auto format(const T& value, Context& context) const {
         return fmt::formatter<std::string_view>::format(value.to_string(), context);
@@ -33,8 +33,7 @@ struct fmt::formatter<plait::errc> : fmt::formatter<std::string_view> {
 
 /// The value, with the format of its type; or, as it is, the message of the error.
 template <class T>
-    requires(fmt::is_formattable<T>::value)
-struct fmt::formatter<plait::io_result<T>> : fmt::formatter<T> {
+requires(fmt::is_formattable<T>::value) struct fmt::formatter<plait::io_result<T>> : fmt::formatter<T> {
     template <class Context>
     auto format(const plait::io_result<T>& result, Context& context) const {
         if (result) return fmt::formatter<T>::format(*result, context);
@@ -54,8 +53,7 @@ struct fmt::formatter<plait::io_result<void>> : fmt::formatter<std::string_view>
 
 /// The value, with the format of its type; or, as it is, the sentence about the text that could not be parsed.
 template <class T>
-    requires(fmt::is_formattable<T>::value)
-struct fmt::formatter<plait::parsed<T>> : fmt::formatter<T> {
+requires(fmt::is_formattable<T>::value) struct fmt::formatter<plait::parsed<T>> : fmt::formatter<T> {
     template <class Context>
     auto format(const plait::parsed<T>& result, Context& context) const {
         if (result) return fmt::formatter<T>::format(*result, context);

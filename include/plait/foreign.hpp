@@ -184,7 +184,8 @@ class [[nodiscard]] resume_here_awaitable : outside_wait {
     using outside_wait::plait_awaitable_tag;
 
     explicit resume_here_awaitable(A awaitable) : awaitable_(std::move(awaitable)) {}
-    resume_here_awaitable(resume_here_awaitable&& other) : outside_wait(), awaitable_(std::move(other.awaitable_)) {}
+    resume_here_awaitable(resume_here_awaitable&& other)
+        : outside_wait(), awaitable_(std::move(other.awaitable_)) {}
 
     bool await_ready() const noexcept { return false; }
     template <environment_promise P>
@@ -204,10 +205,8 @@ class [[nodiscard]] resume_here_awaitable : outside_wait {
 /// Awaits one of plait's awaitables in a coroutine of any type: it runs on `context`, in the context's own scope,
 /// and the coroutine goes on there, on the context's thread. The context must be running, or be run later.
 template <class A>
-    requires detail::plait_awaitable<A>
-auto on(io_context& context, A awaitable) {
-    return detail::on_awaitable<A>(context, std::move(awaitable));
-}
+requires detail::plait_awaitable<A>
+auto on(io_context& context, A awaitable) { return detail::on_awaitable<A>(context, std::move(awaitable)); }
 
 /// Awaits any awaitable in a task, and comes back to the task's event loop from whatever thread it completes on.
 /// It cannot be cancelled. If the task is destroyed meanwhile, the awaitable goes on alone.

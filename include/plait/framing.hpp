@@ -46,7 +46,8 @@ class [[nodiscard]] two_speed_awaitable {
 
     explicit two_speed_awaitable(Owner& owner, Argument... argument) noexcept
         : owner_(&owner), argument_(argument...) {}
-    two_speed_awaitable(two_speed_awaitable&& other) noexcept : owner_(other.owner_), argument_(other.argument_) {}
+    two_speed_awaitable(two_speed_awaitable&& other) noexcept
+        : owner_(other.owner_), argument_(other.argument_) {}
 
     bool await_ready() {
         return std::apply([this](auto... argument) { return owner_->try_now(argument...); }, argument_);
@@ -174,9 +175,7 @@ bool frame_buffer::decode(C& codec) {
             outcome_ = status();
             take(said.size());
             return true;
-        case decoded_kind::need:
-            needed_ = saturated_size(bytes_.size(), said.more());
-            return false;
+        case decoded_kind::need: needed_ = saturated_size(bytes_.size(), said.more()); return false;
         case decoded_kind::skip:
             skip_ = said.size();
             drop_skipped();
@@ -235,7 +234,9 @@ task<io_result<void>> receive_into(S& from, frame_buffer& buffer) {
 }
 
 /// What the writing side says from then on. A cancellation is the answer of the cancelled write alone.
-inline status for_good(status failure) noexcept { return failure.is(errc::canceled) ? status(errc::closed) : failure; }
+inline status for_good(status failure) noexcept {
+    return failure.is(errc::canceled) ? status(errc::closed) : failure;
+}
 
 /// Where one task waits while the other one sends what was collected. At most one does.
 class sending_turn : public pending {
@@ -439,14 +440,15 @@ class frame_sink {
 
 /// Reads frames. One task reads at a time.
 template <class S, codec C>
-    requires readable_stream<std::remove_reference_t<S>>
+requires readable_stream<std::remove_reference_t<S>>
 class frame_reader {
     using result = io_result<std::span<const std::byte>>;
     using next_awaitable = detail::two_speed_awaitable<frame_reader, result>;
 
   public:
     /// Moves `stream` in; an lvalue is held by reference and must outlive the reader.
-    frame_reader(std::type_identity_t<S> stream, C how) : stream_(std::forward<S>(stream)), codec_(std::move(how)) {}
+    frame_reader(std::type_identity_t<S> stream, C how)
+        : stream_(std::forward<S>(stream)), codec_(std::move(how)) {}
 
     /// The next frame's payload: a view into the reader's buffer, valid until the following next(). When a whole
     /// frame is there already it does not suspend and makes no system call. While it waits between frames it
@@ -484,13 +486,15 @@ frame_reader(S&&, C) -> frame_reader<S, C>;
 
 /// Writes frames. One task writes at a time.
 template <class S, codec C>
-    requires writable_stream<std::remove_reference_t<S>>
+requires writable_stream<std::remove_reference_t<S>>
 class frame_writer {
-    using write_awaitable = detail::two_speed_awaitable<frame_writer, io_result<void>, std::span<const std::byte>>;
+    using write_awaitable =
+        detail::two_speed_awaitable<frame_writer, io_result<void>, std::span<const std::byte>>;
 
   public:
     /// Moves `stream` in; an lvalue is held by reference and must outlive the writer.
-    frame_writer(std::type_identity_t<S> stream, C how) : stream_(std::forward<S>(stream)), codec_(std::move(how)) {}
+    frame_writer(std::type_identity_t<S> stream, C how)
+        : stream_(std::forward<S>(stream)), codec_(std::move(how)) {}
 
     /// Writes one frame. Below 4 KiB the payload is copied behind the output collected so far, and the loop sends
     /// everything collected before it next enters the kernel; larger payloads have been sent when this returns.
@@ -502,7 +506,9 @@ class frame_writer {
     /// errc::closed from then on.
     ///
     /// On a stream type of your own, which the loop cannot send for, collected output leaves in flush().
-    write_awaitable write(std::span<const std::byte> payload) noexcept { return write_awaitable(*this, payload); }
+    write_awaitable write(std::span<const std::byte> payload) noexcept {
+        return write_awaitable(*this, payload);
+    }
     write_awaitable write(std::string_view payload) noexcept { return write(as_bytes(payload)); }
 
     /// Completes when the kernel, or the stream, has taken everything that was written.
@@ -516,7 +522,9 @@ class frame_writer {
 
     bool try_now(std::span<const std::byte> payload) { return sink_.try_write(stream_, codec_, payload); }
     io_result<void> outcome(std::span<const std::byte>) const noexcept { return sink_.outcome(); }
-    task<io_result<void>> wait_for(std::span<const std::byte> payload) { return sink_.write(stream_, payload); }
+    task<io_result<void>> wait_for(std::span<const std::byte> payload) {
+        return sink_.write(stream_, payload);
+    }
 
     S stream_;
     C codec_;
@@ -530,7 +538,7 @@ frame_writer(S&&, C) -> frame_writer<S, C>;
 /// while another writes. On a stream type of your own, collected output leaves in next() before it suspends, in
 /// flush() and in close().
 template <class S, codec C>
-    requires stream<std::remove_reference_t<S>>
+requires stream<std::remove_reference_t<S>>
 class framed {
     using frame = io_result<std::span<const std::byte>>;
     using next_awaitable = detail::two_speed_awaitable<framed, frame>;
@@ -538,13 +546,16 @@ class framed {
 
   public:
     /// Moves `stream` in; an lvalue is held by reference and must outlive this.
-    framed(std::type_identity_t<S> stream, C how) : stream_(std::forward<S>(stream)), codec_(std::move(how)) {}
+    framed(std::type_identity_t<S> stream, C how)
+        : stream_(std::forward<S>(stream)), codec_(std::move(how)) {}
 
     /// frame_reader::next(); reports a failed send, too.
     next_awaitable next() noexcept { return next_awaitable(*this); }
 
     /// frame_writer::write().
-    write_awaitable write(std::span<const std::byte> payload) noexcept { return write_awaitable(*this, payload); }
+    write_awaitable write(std::span<const std::byte> payload) noexcept {
+        return write_awaitable(*this, payload);
+    }
     write_awaitable write(std::string_view payload) noexcept { return write(as_bytes(payload)); }
 
     /// frame_writer::flush().
@@ -591,7 +602,8 @@ class framed {
         both.spawn(flush_beside(both));
         both.spawn(receive_beside(both, received));
         co_await both.join();
-        if (const detail::status failed = sink_.failure(stream_); !failed.ok()) co_return io_result<void>(failed, 0);
+        if (const detail::status failed = sink_.failure(stream_); !failed.ok())
+            co_return io_result<void>(failed, 0);
         co_return received;
     }
     task<> flush_beside(task_group& both) {
@@ -606,7 +618,9 @@ class framed {
 
     bool try_now(std::span<const std::byte> payload) { return sink_.try_write(stream_, codec_, payload); }
     io_result<void> outcome(std::span<const std::byte>) const noexcept { return sink_.outcome(); }
-    task<io_result<void>> wait_for(std::span<const std::byte> payload) { return sink_.write(stream_, payload); }
+    task<io_result<void>> wait_for(std::span<const std::byte> payload) {
+        return sink_.write(stream_, payload);
+    }
 
     S stream_;
     C codec_;

@@ -39,7 +39,7 @@ struct event_info {
 
 /// Counters since the context was made.
 struct metrics {
-    std::uint64_t accepts = 0;      ///< operations completed, by kind
+    std::uint64_t accepts = 0; ///< operations completed, by kind
     std::uint64_t connects = 0;
     std::uint64_t receives = 0;
     std::uint64_t sends = 0;
@@ -48,7 +48,7 @@ struct metrics {
     std::uint64_t system_calls = 0; ///< made by the driver
     std::uint64_t bytes_received = 0;
     std::uint64_t bytes_sent = 0;
-    std::uint64_t connections = 0;  ///< stream sockets that live now
+    std::uint64_t connections = 0; ///< stream sockets that live now
 };
 
 /// How a context is made. Setters chain and may all be left out.

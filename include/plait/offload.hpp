@@ -31,7 +31,8 @@ class offload_wait : outside_wait {
     bool await_ready() const noexcept { return false; }
     template <environment_promise P>
     void await_suspend(std::coroutine_handle<P> waiter) {
-        auto work = [job = std::move(job_), done = begin(waiter, waiter.promise().plait_environment())]() mutable {
+        auto work = [job = std::move(job_),
+                     done = begin(waiter, waiter.promise().plait_environment())]() mutable {
             job();
             job = nullptr;
             done();

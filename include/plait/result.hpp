@@ -23,10 +23,10 @@ namespace plait::inline v1 {
 /// The library's own errors. What the system reports (refused, reset, …) arrives as the `std::errc` of the
 /// same meaning, on every platform.
 enum class errc : int {
-    end_of_stream = 1,   ///< the peer sent all it had to send; nothing was cut
-    draining = 2,        ///< request_drain() was called and nothing was waiting to be read or accepted
-    canceled = 3,        ///< the scope was cancelled, or the context stopped; equals std::errc::operation_canceled
-    timed_out = 4,       ///< a timer of with_timeout or with_deadline fired; differs from std::errc::timed_out
+    end_of_stream = 1, ///< the peer sent all it had to send; nothing was cut
+    draining = 2,      ///< request_drain() was called and nothing was waiting to be read or accepted
+    canceled = 3,  ///< the scope was cancelled, or the context stopped; equals std::errc::operation_canceled
+    timed_out = 4, ///< a timer of with_timeout or with_deadline fired; differs from std::errc::timed_out
     truncated_frame = 5, ///< the stream ended inside a frame, or inside recv_exactly
     frame_too_large = 6, ///< a frame claims, or was given, more than its codec allows
     malformed_frame = 7, ///< a length that no frame can have, or a broken varint
@@ -36,9 +36,7 @@ enum class errc : int {
 /// The category of `errc`; its name is "plait".
 PLAIT_API const std::error_category& error_category() noexcept;
 
-inline std::error_code make_error_code(errc e) noexcept {
-    return {static_cast<int>(e), error_category()};
-}
+inline std::error_code make_error_code(errc e) noexcept { return {static_cast<int>(e), error_category()}; }
 
 } // namespace plait::inline v1
 
@@ -96,16 +94,15 @@ class [[nodiscard]] io_result {
         if (status.ok()) detail::result_without_error();
     }
 
-    io_result(const io_result& other) requires std::copy_constructible<T>
-        : status_(other.status_), bytes_(other.bytes_) {
+    io_result(const io_result& other) requires std::copy_constructible<T> : status_(other.status_),
+                                                                            bytes_(other.bytes_) {
         if (other) emplace(other.value_);
     }
     io_result(io_result&& other) noexcept(std::is_nothrow_move_constructible_v<T>)
         : status_(other.status_), bytes_(other.bytes_) {
         if (other) emplace(std::move(other.value_));
     }
-    io_result& operator=(const io_result& other) requires std::copy_constructible<T>
-    {
+    io_result& operator=(const io_result& other) requires std::copy_constructible<T> {
         io_result copy(other);
         return *this = std::move(copy);
     }
@@ -241,14 +238,14 @@ auto get(const io_result<T>& result) {
 } // namespace plait::inline v1
 
 template <class T>
-    requires(!std::is_void_v<T>)
-struct std::tuple_size<plait::io_result<T>> : std::integral_constant<std::size_t, 2> {};
+requires(!std::is_void_v<T>) struct std::tuple_size<plait::io_result<T>>
+    : std::integral_constant<std::size_t, 2> {
+};
 template <class T>
 struct std::tuple_element<0, plait::io_result<T>> {
     using type = std::error_code;
 };
 template <class T>
-    requires(!std::is_void_v<T>)
-struct std::tuple_element<1, plait::io_result<T>> {
+requires(!std::is_void_v<T>) struct std::tuple_element<1, plait::io_result<T>> {
     using type = T;
 };

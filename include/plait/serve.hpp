@@ -44,17 +44,17 @@ class serve_options {
     /// the stream, draining or a cancellation; and when it throws: with the code of a std::system_error, or
     /// std::errc::state_not_recoverable. Without it, an exception stops the server and comes out of serve().
     template <class F>
-        requires std::invocable<F&, std::error_code, const endpoint&>
-    serve_options& on_error(F f) {
+    requires std::invocable<F&, std::error_code, const endpoint&> serve_options& on_error(F f) {
         on_error_ = std::move(f);
         return *this;
     }
     /// The same with the arguments in the other order.
     template <class F>
-        requires(std::invocable<F&, const endpoint&, std::error_code> &&
-                 !std::invocable<F&, std::error_code, const endpoint&>)
-    serve_options& on_error(F f) {
-        on_error_ = [f = std::move(f)](std::error_code error, const endpoint& peer) mutable { f(peer, error); };
+    requires(std::invocable<F&, const endpoint&, std::error_code> &&
+             !std::invocable<F&, std::error_code, const endpoint&>) serve_options& on_error(F f) {
+        on_error_ = [f = std::move(f)](std::error_code error, const endpoint& peer) mutable {
+            f(peer, error);
+        };
         return *this;
     }
 
@@ -62,7 +62,9 @@ class serve_options {
     steady_duration drain_timeout() const noexcept { return drain_timeout_; }
     std::size_t max_connections() const noexcept { return max_connections_; }
     steady_duration idle_timeout() const noexcept { return idle_timeout_; }
-    const std::function<void(std::error_code, const endpoint&)>& on_error() const noexcept { return on_error_; }
+    const std::function<void(std::error_code, const endpoint&)>& on_error() const noexcept {
+        return on_error_;
+    }
 
   private:
     signal_list stop_on_;

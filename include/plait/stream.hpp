@@ -46,8 +46,8 @@ task<io_result<std::size_t>> recv_exactly(S& from, std::span<std::byte> buffer) 
         auto received = co_await from.recv(buffer.subspan(done));
         if (!received) {
             const bool cut = done > 0 && received.raw_status().is(errc::end_of_stream);
-            co_return io_result<std::size_t>(cut ? detail::status(errc::truncated_frame) : received.raw_status(),
-                                             done + received.bytes());
+            co_return io_result<std::size_t>(
+                cut ? detail::status(errc::truncated_frame) : received.raw_status(), done + received.bytes());
         }
         done += *received;
     }

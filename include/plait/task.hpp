@@ -33,7 +33,9 @@ concept environment_promise = requires(P& promise) {
 
 /// plait's own awaitables name themselves, so that a task can refuse the others.
 template <class A>
-concept plait_awaitable = requires { typename std::remove_cvref_t<A>::plait_awaitable_tag; };
+concept plait_awaitable = requires {
+    typename std::remove_cvref_t<A>::plait_awaitable_tag;
+};
 
 template <class A>
 using awaited_by = decltype(std::declval<A>().await_resume());
@@ -43,7 +45,7 @@ struct await_result {
     using type = awaited_by<A>;
 };
 template <class A>
-    requires requires(A&& a) { std::forward<A>(a).operator co_await(); }
+requires requires(A&& a) { std::forward<A>(a).operator co_await(); }
 struct await_result<A> {
     using type = awaited_by<decltype(std::declval<A>().operator co_await())>;
 };
@@ -93,9 +95,10 @@ class promise_base : public recycled_frame {
 
     template <class A>
     auto await_transform(A&& awaitable, location where = location::current()) noexcept {
-        static_assert(plait_awaitable<A>,
-                      "a plait::task awaits plait's own awaitables; wrap any other in resume_here(awaitable), "
-                      "which comes back to this task's event loop");
+        static_assert(
+            plait_awaitable<A>,
+            "a plait::task awaits plait's own awaitables; wrap any other in resume_here(awaitable), "
+            "which comes back to this task's event loop");
         environment_.awaits = where;
         if constexpr (requires { static_cast<A&&>(awaitable).operator co_await(); })
             return static_cast<A&&>(awaitable).operator co_await();
@@ -112,10 +115,8 @@ template <class T>
 class promise_result {
   public:
     template <class U>
-        requires std::convertible_to<U, T>
-    void return_value(U&& value) {
-        value_.emplace(std::forward<U>(value));
-    }
+    requires std::convertible_to<U, T>
+    void return_value(U&& value) { value_.emplace(std::forward<U>(value)); }
     void unhandled_exception() noexcept { exception_ = std::current_exception(); }
 
     T take() {
@@ -153,8 +154,7 @@ class task_promise_base : public promise_base {
         template <class P>
         void await_suspend(std::coroutine_handle<P> handle) const noexcept {
             task_promise_base& promise = handle.promise();
-            if (promise.continuation)
-                core_of(*promise.environment_.context).next = promise.continuation;
+            if (promise.continuation) core_of(*promise.environment_.context).next = promise.continuation;
         }
         void await_resume() const noexcept {}
     };

@@ -74,8 +74,7 @@ class PLAIT_API task_group {
     /// Queues `f(args...)`, which gives a task; the result of a task<T> is dropped. `f` and the arguments live as
     /// long as the task; pass std::ref(x) for a reference.
     template <class F, class... A>
-        requires(sizeof...(A) > 0 || std::invocable<std::decay_t<F>>)
-    void spawn(F&& f, A&&... args) {
+    requires(sizeof...(A) > 0 || std::invocable<std::decay_t<F>>) void spawn(F&& f, A&&... args) {
         using namespace detail;
         adopt(run_child<std::decay_t<F>, std::decay_t<A>...>(std::forward<F>(f), std::forward<A>(args)...));
     }

@@ -161,21 +161,21 @@ task<await_result_t<A>> stopped_by(A awaitable, std::stop_token token) {
 /// cancelled, never earlier. Gives errc::timed_out, with bytes(), only if this timer fired and the result was
 /// errc::canceled; every other result, a value that won the race included, passes through.
 template <class A, class Rep, class Period>
-    requires detail::plait_awaitable<A>
+requires detail::plait_awaitable<A>
 auto with_timeout(A awaitable, std::chrono::duration<Rep, Period> span) {
     return detail::limited<A>(std::move(awaitable), detail::to_steady(span), steady_time::max());
 }
 
 /// The same, with a point in time.
 template <class A>
-    requires detail::plait_awaitable<A>
+requires detail::plait_awaitable<A>
 auto with_deadline(A awaitable, steady_time deadline) {
     return detail::limited<A>(std::move(awaitable), steady_duration::max(), deadline);
 }
 
 /// Runs `awaitable`, and cancels it when `token` is stopped, from whatever thread.
 template <class A>
-    requires detail::plait_awaitable<A>
+requires detail::plait_awaitable<A>
 auto with_stop(A awaitable, std::stop_token token) {
     return detail::stopped_by<A>(std::move(awaitable), std::move(token));
 }
@@ -183,7 +183,7 @@ auto with_stop(A awaitable, std::stop_token token) {
 /// Runs `awaitable` although the scope around may be cancelled, for a goodbye or a flush. From that
 /// cancellation on it has `grace`, then it is cancelled, too.
 template <class A, class Rep, class Period>
-    requires detail::plait_awaitable<A>
+requires detail::plait_awaitable<A>
 auto shielded(A awaitable, std::chrono::duration<Rep, Period> grace) {
     return detail::shielded_from_stop<A>(std::move(awaitable), detail::to_steady(grace));
 }

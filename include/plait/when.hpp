@@ -33,7 +33,8 @@ task<> store_result(A& awaitable, std::optional<R>& slot) {
 }
 
 template <class A, class R>
-task<> store_first(A& awaitable, std::optional<R>& slot, std::size_t index, std::size_t& winner, task_group& group) {
+task<> store_first(A& awaitable, std::optional<R>& slot, std::size_t index, std::size_t& winner,
+                   task_group& group) {
     co_await store_result(awaitable, slot);
     if (winner != static_cast<std::size_t>(-1)) co_return;
     winner = index;
@@ -46,7 +47,8 @@ task<std::tuple<regular<await_result_t<A>>...>> all_of(A... awaitables) {
     task_group group;
     [&]<std::size_t... I>(std::index_sequence<I...>) {
         (group.spawn(store_result(awaitables, std::get<I>(slots))), ...);
-    }(std::index_sequence_for<A...>());
+    }
+    (std::index_sequence_for<A...>());
     co_await group.join();
     co_return std::apply(
         [](auto&... slot) { return std::tuple<regular<await_result_t<A>>...>(std::move(*slot)...); }, slots);
@@ -88,7 +90,8 @@ task<any_result<regular<await_result_t<A>>...>> any_of(A... awaitables) {
     task_group group;
     [&]<std::size_t... I>(std::index_sequence<I...>) {
         (group.spawn(store_first(awaitables, std::get<I>(outcome.results), I, outcome.index, group)), ...);
-    }(std::index_sequence_for<A...>());
+    }
+    (std::index_sequence_for<A...>());
     co_await group.join();
     co_return std::move(outcome);
 }
@@ -98,16 +101,13 @@ task<any_result<regular<await_result_t<A>>...>> any_of(A... awaitables) {
 /// Runs all at once; completes when every one has. An exception cancels the others, which are awaited before it
 /// comes out. Gives a tuple, with std::monostate for void.
 template <class... A>
-    requires(sizeof...(A) > 0 && (detail::plait_awaitable<A> && ...))
-auto when_all(A... awaitables) {
+requires(sizeof...(A) > 0 && (detail::plait_awaitable<A> && ...)) auto when_all(A... awaitables) {
     return detail::all_of<A...>(std::move(awaitables)...);
 }
 
 /// The same for a range of tasks (moved from); gives a vector in the order of the range, nothing for task<void>.
 template <class Range>
-    requires requires(Range& range) {
-        typename std::ranges::range_value_t<Range>::promise_type;
-    }
+requires requires(Range& range) { typename std::ranges::range_value_t<Range>::promise_type; }
 auto when_all(Range&& range) {
     using work = std::ranges::range_value_t<Range>;
     std::vector<work> tasks;
@@ -117,8 +117,7 @@ auto when_all(Range&& range) {
 
 /// Runs all at once; when the first has completed, cancels the others and completes when they have, too.
 template <class... A>
-    requires(sizeof...(A) > 0 && (detail::plait_awaitable<A> && ...))
-auto when_any(A... awaitables) {
+requires(sizeof...(A) > 0 && (detail::plait_awaitable<A> && ...)) auto when_any(A... awaitables) {
     return detail::any_of<A...>(std::move(awaitables)...);
 }
 

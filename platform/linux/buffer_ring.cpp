@@ -18,13 +18,17 @@ constexpr std::size_t ring_bytes(unsigned entries) { return entries * sizeof(io_
 
 buffer_ring::buffer_ring(const context_options& options, bool incremental)
     : memory_(options.memory_resource() ? options.memory_resource() : std::pmr::new_delete_resource()),
-      block_size_(options.pool_bytes() ? options.pool_bytes() : incremental ? 64 * 1024 : 8 * 1024),
-      most_(std::min(entries, options.pool_most() ? options.pool_most() : entries)), incremental_(incremental) {
+      block_size_(options.pool_bytes() ? options.pool_bytes()
+                  : incremental        ? 64 * 1024
+                                       : 8 * 1024),
+      most_(std::min(entries, options.pool_most() ? options.pool_most() : entries)),
+      incremental_(incremental) {
     blocks_.reserve(most_);
 }
 
 buffer_ring* buffer_ring::make(io_uring& ring, const context_options& options) {
-    void* memory = ::mmap(nullptr, ring_bytes(entries), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* memory =
+        ::mmap(nullptr, ring_bytes(entries), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
     io_uring_buf_reg request{};
     request.ring_addr = reinterpret_cast<std::uintptr_t>(memory);

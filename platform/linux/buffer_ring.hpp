@@ -42,10 +42,10 @@ class buffer_ring {
     struct block : buffer_block {
         buffer_ring* owner;
         std::byte* memory;
-        std::size_t used;    ///< filled by the kernel so far
+        std::size_t used; ///< filled by the kernel so far
         unsigned leases;
         std::uint16_t id;
-        bool kernels;        ///< the kernel may still fill it
+        bool kernels; ///< the kernel may still fill it
     };
 
     buffer_ring(const context_options& options, bool incremental);

@@ -17,7 +17,8 @@ choice chosen_backend(const context_options& options) {
     if (options.backend() != plait::backend::automatic) return {options.backend(), "asked for"};
     const char* name = std::getenv("PLAIT_BACKEND");
     if (!name || !*name) return {plait::backend::automatic, ""};
-    for (auto each : {plait::backend::automatic, plait::backend::io_uring, plait::backend::epoll, plait::backend::iocp})
+    for (auto each :
+         {plait::backend::automatic, plait::backend::io_uring, plait::backend::epoll, plait::backend::iocp})
         if (name == to_string(each)) return {each, "asked for by PLAIT_BACKEND"};
     return {plait::backend::automatic, name, false};
 }

@@ -21,13 +21,15 @@ struct epoll_socket {
     operation* receiving = nullptr; ///< waits for the next edge: also an accept
     operation* sending = nullptr;   ///< also a connect
     bool registered = false;
-    bool readable = true;           ///< worth a try: nothing has said otherwise since the last edge
+    bool readable = true; ///< worth a try: nothing has said otherwise since the last edge
     bool writable = true;
-    bool hung_up = false;           ///< the peer's end was reported: a short read is not the last word
+    bool hung_up = false; ///< the peer's end was reported: a short read is not the last word
 };
 static_assert(sizeof(epoll_socket) <= sizeof(socket_state::platform));
 
-epoll_socket& mine(socket_state& socket) noexcept { return *reinterpret_cast<epoll_socket*>(socket.platform); }
+epoll_socket& mine(socket_state& socket) noexcept {
+    return *reinterpret_cast<epoll_socket*>(socket.platform);
+}
 
 class epoll_driver final : public linux_driver {
   public:
@@ -178,7 +180,8 @@ bool epoll_driver::attempt_accept(operation& op) {
     int accepted = 0;
     do {
         ++metrics_.system_calls;
-        accepted = ::accept4(static_cast<int>(op.socket->handle), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        accepted =
+            ::accept4(static_cast<int>(op.socket->handle), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     } while (accepted < 0 && errno == EINTR);
     if (accepted < 0 && would_block(errno)) {
         mine(*op.socket).readable = false;

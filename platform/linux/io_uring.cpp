@@ -44,15 +44,17 @@ struct uring_socket {
     unclaimed* first = nullptr;
     unclaimed* last = nullptr;
     std::uint8_t count = 0;
-    bool armed = false;     ///< the multishot is in the kernel
-    bool ending = false;    ///< and its cancellation was asked for
-    bool waiting = false;   ///< socket.receive waits for what the multishot brings
+    bool armed = false;           ///< the multishot is in the kernel
+    bool ending = false;          ///< and its cancellation was asked for
+    bool waiting = false;         ///< socket.receive waits for what the multishot brings
     bool private_receive = false; ///< the receive in flight fills a private buffer, the pool being exhausted
-    status failure;         ///< what the multishot ended with, until somebody is told
+    status failure;               ///< what the multishot ended with, until somebody is told
 };
 static_assert(sizeof(uring_socket) <= sizeof(socket_state::platform));
 
-uring_socket& mine(socket_state& socket) noexcept { return *reinterpret_cast<uring_socket*>(socket.platform); }
+uring_socket& mine(socket_state& socket) noexcept {
+    return *reinterpret_cast<uring_socket*>(socket.platform);
+}
 
 /// Pieces that may wait unclaimed before a stream's multishot is cancelled, to let the peer feel it.
 constexpr unsigned most_unclaimed = 4;
@@ -191,7 +193,8 @@ void uring_driver::submit() {
     if (io_uring_sq_ready(&ring_) == 0) messages_used_ = 0;
     if (outcome >= 0 || outcome == -EINTR) return;
     // EBUSY, EAGAIN: the kernel wants its completions taken first.
-    PLAIT_ASSERT(outcome == -EBUSY || outcome == -EAGAIN, "io_uring_submit failed in a way that has no remedy");
+    PLAIT_ASSERT(outcome == -EBUSY || outcome == -EAGAIN,
+                 "io_uring_submit failed in a way that has no remedy");
     io_uring_get_events(&ring_);
     io_uring_cqe* cqe = nullptr;
     while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
@@ -240,8 +243,8 @@ void uring_driver::wait(steady_time deadline) {
         outcome = io_uring_submit_and_get_events(&ring_);
     }
     if (io_uring_sq_ready(&ring_) == 0) messages_used_ = 0;
-    const bool retry_later = outcome >= 0 || outcome == -ETIME || outcome == -EINTR || outcome == -EBUSY ||
-                             outcome == -EAGAIN;
+    const bool retry_later =
+        outcome >= 0 || outcome == -ETIME || outcome == -EINTR || outcome == -EBUSY || outcome == -EAGAIN;
     PLAIT_ASSERT(retry_later, "io_uring_enter failed in a way that has no remedy");
     take_completions();
 }
@@ -393,7 +396,8 @@ void uring_driver::multishot_ended(socket_state& socket, int result) {
     operation& op = socket.receive;
     const bool listener = socket.kind == socket_kind::listener;
     const bool brought_something = listener ? result >= 0 : result > 0;
-    const bool no_buffers = !listener && result == -ENOBUFS; // our pool is empty; possibly nothing is to be received
+    const bool no_buffers =
+        !listener && result == -ENOBUFS; // our pool is empty; possibly nothing is to be received
     if (brought_something || result == -ECANCELED || no_buffers) {
         if (!own.waiting) return;
         if (op.dont_wait) {
@@ -491,7 +495,8 @@ bool uring_driver::start(operation& op) {
         message& name = next_message();
         name.address = socket_address(*op.peer);
         io_uring_sqe& sqe = entry();
-        io_uring_prep_connect(&sqe, static_cast<int>(op.socket->handle), name.address.get(), name.address.size);
+        io_uring_prep_connect(&sqe, static_cast<int>(op.socket->handle), name.address.get(),
+                              name.address.size);
         sqe.user_data = tagged(&op, target::operation);
         return false;
     }
@@ -653,11 +658,15 @@ std::unique_ptr<driver> make_io_uring_driver(const context_options& options, std
     reason = "io_uring_setup: " + std::generic_category().message(-outcome);
     switch (-outcome) {
     case EPERM:
-        reason += "; forbidden by a seccomp filter (containers' default) or by the sysctl kernel.io_uring_disabled: "
-                  "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile, or "
+        reason += "; forbidden by a seccomp filter (containers' default) or by the sysctl "
+                  "kernel.io_uring_disabled: "
+                  "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp "
+                  "profile, or "
                   "set the sysctl to 0";
         break;
-    case ENOSYS: reason += "; the kernel is older than 5.10, or a seccomp filter hides the system call"; break;
+    case ENOSYS:
+        reason += "; the kernel is older than 5.10, or a seccomp filter hides the system call";
+        break;
     case ENOMEM: reason += "; the limit of locked memory is too small for the rings: raise ulimit -l"; break;
     case EMFILE:
     case ENFILE: reason += "; out of descriptors: raise ulimit -n"; break;

@@ -41,10 +41,10 @@ class lease_pool {
     std::pmr::memory_resource* memory_;
     std::size_t block_size_;
     unsigned most_;
-    unsigned blocks_ = 0;       ///< in use or free
-    unsigned spare_ = 0;        ///< free
+    unsigned blocks_ = 0; ///< in use or free
+    unsigned spare_ = 0;  ///< free
     unsigned leases_ = 0;
-    block* current_ = nullptr;  ///< being filled
+    block* current_ = nullptr; ///< being filled
     block* free_ = nullptr;
     buffer_block* private_ = nullptr; ///< at hand for when the pool is exhausted
     bool prepared_private_ = false;   ///< and what prepare() answered last

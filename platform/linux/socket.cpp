@@ -59,7 +59,8 @@ status native_error(int code) noexcept {
     }
     const std::error_code native(code, std::system_category());
     const std::error_condition portable = native.default_error_condition();
-    if (portable.category() == std::generic_category()) return std::error_code(portable.value(), portable.category());
+    if (portable.category() == std::generic_category())
+        return std::error_code(portable.value(), portable.category());
     return native;
 }
 
@@ -224,7 +225,7 @@ status linux_driver::remote_endpoint(native_socket handle, endpoint& out) const 
 status linux_driver::set_option(native_socket handle, socket_option option, int value) noexcept {
     const auto [level, name] = native_name(option);
     if (option == socket_option::linger) {
-        const struct linger setting {value >= 0, value >= 0 ? value : 0};
+        const struct linger setting { value >= 0, value >= 0 ? value : 0 };
         return set_option(handle, level, name, std::as_bytes(std::span(&setting, 1)));
     }
     return set_option(handle, level, name, std::as_bytes(std::span(&value, 1)));
@@ -247,7 +248,8 @@ status linux_driver::get_option(native_socket handle, socket_option option, int&
 status linux_driver::set_option(native_socket handle, int level, int name,
                                 std::span<const std::byte> value) noexcept {
     const auto size = static_cast<socklen_t>(value.size());
-    return ::setsockopt(descriptor_of(handle), level, name, value.data(), size) == 0 ? status() : last_error();
+    return ::setsockopt(descriptor_of(handle), level, name, value.data(), size) == 0 ? status()
+                                                                                     : last_error();
 }
 
 } // namespace detail

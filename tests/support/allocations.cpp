@@ -58,7 +58,8 @@ __attribute__((visibility("default"))) void* aligned_alloc(std::size_t alignment
     note(size);
     return __libc_memalign(alignment, size);
 }
-__attribute__((visibility("default"))) int posix_memalign(void** block, std::size_t alignment, std::size_t size) {
+__attribute__((visibility("default"))) int posix_memalign(void** block, std::size_t alignment,
+                                                          std::size_t size) {
     note(size);
     *block = __libc_memalign(alignment, size);
     return *block ? 0 : ENOMEM;
@@ -72,8 +73,8 @@ __attribute__((visibility("default"))) void* mmap(void* address, std::size_t siz
     const long mapped = ::syscall(SYS_mmap, address, size, protection, flags, descriptor, offset);
     return mapped == -1 ? MAP_FAILED : reinterpret_cast<void*>(mapped);
 }
-__attribute__((visibility("default"))) void* mremap(void* address, std::size_t old_size, std::size_t size, int flags,
-                                                    ...) noexcept {
+__attribute__((visibility("default"))) void* mremap(void* address, std::size_t old_size, std::size_t size,
+                                                    int flags, ...) noexcept {
     note(size);
     va_list rest;
     va_start(rest, flags);

@@ -75,7 +75,9 @@ plait::task<plait::io_result<void>> serve_beside(plait::tcp_listener listener, S
                                                  plait::serve_options options, Client client) {
     const plait::endpoint where = listener.local_endpoint().value();
     plait::io_result<void> result;
-    auto serving = [&]() -> plait::task<> { result = co_await plait::serve(std::move(listener), session, options); };
+    auto serving = [&]() -> plait::task<> {
+        result = co_await plait::serve(std::move(listener), session, options);
+    };
     auto calling = [&]() -> plait::task<> { co_await client(where); };
     plait::task_group both;
     both.spawn(serving);

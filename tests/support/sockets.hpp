@@ -94,7 +94,8 @@ inline plait::task<std::size_t> drain(plait::tcp_stream& stream, std::size_t mos
 class stream_hash {
   public:
     void add(std::span<const std::byte> bytes) noexcept {
-        for (const std::byte each : bytes) value_ = (value_ ^ static_cast<std::uint64_t>(each)) * 1099511628211U;
+        for (const std::byte each : bytes)
+            value_ = (value_ ^ static_cast<std::uint64_t>(each)) * 1099511628211U;
         count_ += bytes.size();
     }
     std::uint64_t value() const noexcept { return value_; }

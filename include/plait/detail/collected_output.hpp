@@ -27,7 +27,8 @@ class [[nodiscard]] output_awaitable : operation_awaitable {
   public:
     using operation_awaitable::plait_awaitable_tag;
 
-    output_awaitable(socket_state& socket, bool room) noexcept : operation_awaitable(&socket.send), room_(room) {}
+    output_awaitable(socket_state& socket, bool room) noexcept
+        : operation_awaitable(&socket.send), room_(room) {}
 
     bool await_ready() const noexcept { return false; }
     template <environment_promise P>
@@ -40,9 +41,7 @@ class [[nodiscard]] output_awaitable : operation_awaitable {
         op_->size = 0;
         return start(waiter);
     }
-    io_result<void> await_resume() noexcept {
-        return io_result<void>(take_send(ended()).raw_status(), 0);
-    }
+    io_result<void> await_resume() noexcept { return io_result<void>(take_send(ended()).raw_status(), 0); }
 
   private:
     bool room_;

@@ -11,9 +11,9 @@
 
 /// A broken precondition of the caller's. Checked in every build, because what follows would be a
 /// use-after-free; `advice` says what to do instead.
-#define PLAIT_ASSERT(condition, advice)                                                                   \
-    (static_cast<bool>(condition)                                                                         \
-         ? static_cast<void>(0)                                                                           \
+#define PLAIT_ASSERT(condition, advice)                                                                      \
+    (static_cast<bool>(condition)                                                                            \
+         ? static_cast<void>(0)                                                                              \
          : ::plait::detail::assertion_failed(#condition, advice, __FILE__, __LINE__))
 
 namespace plait::inline v1 {

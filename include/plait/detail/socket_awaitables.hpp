@@ -58,7 +58,8 @@ class [[nodiscard]] receive_awaitable : detail::operation_awaitable {
   public:
     using detail::operation_awaitable::plait_awaitable_tag;
 
-    receive_awaitable(detail::operation* op, std::span<std::byte> buffer, bool whole, bool boundary = true) noexcept
+    receive_awaitable(detail::operation* op, std::span<std::byte> buffer, bool whole,
+                      bool boundary = true) noexcept
         : operation_awaitable(op), whole_(whole), boundary_(boundary), buffer_(buffer) {}
 
     bool await_ready() const noexcept { return !op_ || buffer_.empty(); }
@@ -118,7 +119,8 @@ class [[nodiscard]] send_awaitable : detail::operation_awaitable {
     send_awaitable(detail::operation* op, std::span<const std::byte> bytes, bool whole) noexcept
         : operation_awaitable(op), whole_(whole), first_(bytes.data()), count_(bytes.size()) {}
     send_awaitable(detail::operation* op, std::span<const std::span<const std::byte>> pieces) noexcept
-        : operation_awaitable(op), whole_(true), gathered_(true), first_(pieces.data()), count_(pieces.size()) {}
+        : operation_awaitable(op), whole_(true), gathered_(true), first_(pieces.data()),
+          count_(pieces.size()) {}
 
     bool await_ready() const noexcept { return !op_; }
     template <detail::environment_promise P>

@@ -35,13 +35,13 @@ struct operation : pending {
     socket_state* socket = nullptr;
 
     op_kind kind = op_kind::receive;
-    bool in_flight = false;    ///< the driver has it; it will be completed exactly once
-    bool whole = false;        ///< go on until the buffers are full or empty
-    bool boundary = false;     ///< a receive that draining may end while it has no bytes
-    bool dont_wait = false;    ///< complete with would_block when nothing is there
-    bool canceling = false;    ///< driver::cancel was called for this start
-    bool drain_ended = false;  ///< canceled because the context drains
-    bool deferred = false;     ///< a send that waits for collected output to leave first
+    bool in_flight = false;        ///< the driver has it; it will be completed exactly once
+    bool whole = false;            ///< go on until the buffers are full or empty
+    bool boundary = false;         ///< a receive that draining may end while it has no bytes
+    bool dont_wait = false;        ///< complete with would_block when nothing is there
+    bool canceling = false;        ///< driver::cancel was called for this start
+    bool drain_ended = false;      ///< canceled because the context drains
+    bool deferred = false;         ///< a send that waits for collected output to leave first
     std::uint32_t piece_count = 0; ///< gathered send: pieces that are left, counted from `pieces`
 
     /// receive: where to and how much is left. send: the bytes that are left, or, gathered, data is null and
@@ -73,18 +73,18 @@ struct socket_state : list_node {
     loop* context;
     native_socket handle;
     socket_kind kind;
-    bool drainable = false;    ///< accepted by serve: boundary receives end when the context drains
-    bool polite = false;       ///< accepted by serve: destroying the stream closes it politely
-    bool ended = false;        ///< the end of the peer's stream was received
-    bool half_closed = false;  ///< our end of the stream was sent
-    bool owned = true;         ///< a stream or listener object refers to this block
-    bool closing = false;      ///< nothing can be started any more
+    bool drainable = false;   ///< accepted by serve: boundary receives end when the context drains
+    bool polite = false;      ///< accepted by serve: destroying the stream closes it politely
+    bool ended = false;       ///< the end of the peer's stream was received
+    bool half_closed = false; ///< our end of the stream was sent
+    bool owned = true;        ///< a stream or listener object refers to this block
+    bool closing = false;     ///< nothing can be started any more
     bool close_started = false;
-    outbox* output = nullptr;  ///< collected output, while there is any
-    status send_failure;       ///< sticky: what a send of collected output ended with
-    steady_time active{};      ///< when bytes last moved
+    outbox* output = nullptr;         ///< collected output, while there is any
+    status send_failure;              ///< sticky: what a send of collected output ended with
+    steady_time active{};             ///< when bytes last moved
     socket_state** watcher = nullptr; ///< set to nullptr when this block is freed
-    bool* closed_flag = nullptr; ///< set when the system has closed the socket
+    bool* closed_flag = nullptr;      ///< set when the system has closed the socket
 
     operation receive;
     operation send;

@@ -61,12 +61,16 @@ class PLAIT_API stream_socket : public socket_handle {
 
     /// Receives until `buffer` is full. The stream's end is errc::end_of_stream at the first byte and
     /// errc::truncated_frame after it; bytes() tells how many came before any error.
-    receive_awaitable recv_exactly(std::span<std::byte> buffer) noexcept { return {receive_op(), buffer, true}; }
+    receive_awaitable recv_exactly(std::span<std::byte> buffer) noexcept {
+        return {receive_op(), buffer, true};
+    }
 
     /// Sends some of `bytes`: completes when the kernel took at least one. Fails with std::errc::broken_pipe,
     /// connection_reset, errc::canceled. Output collected by a `framed` on this stream leaves first. send(2).
     send_awaitable send(std::span<const std::byte> bytes) noexcept { return {send_op(), bytes, false}; }
-    send_awaitable send(std::string_view text) noexcept { return {send_op(), std::as_bytes(std::span(text)), false}; }
+    send_awaitable send(std::string_view text) noexcept {
+        return {send_op(), std::as_bytes(std::span(text)), false};
+    }
 
     /// Sends all of `bytes`; after an error bytes() tells how many had left.
     send_awaitable send_all(std::span<const std::byte> bytes) noexcept { return {send_op(), bytes, true}; }
