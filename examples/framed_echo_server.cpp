@@ -17,8 +17,7 @@
 namespace {
 
 // One client. What it returns, other than the end of the stream, goes to on_error below.
-plait::task<plait::io_result<void>> session(plait::tcp_stream stream, plait::length_prefix codec) {
-    plait::framed messages{std::move(stream), codec};
+plait::task<plait::io_result<void>> session(plait::framed<plait::tcp_stream, plait::length_prefix> messages) {
     for (;;) {
         auto message = co_await messages.next(); // valid until the following next()
         if (!message) co_return message.error();
@@ -32,7 +31,9 @@ plait::task<int> serve_echo(plait::endpoint local, plait::length_prefix codec, p
     if (!listener) co_return example::failed("cannot listen on " + local.to_string(), listener.error());
     example::announce(*listener, co_await plait::this_context(), backend);
 
-    auto start = [codec](plait::tcp_stream stream) { return session(std::move(stream), codec); };
+    auto start = [codec](plait::tcp_stream stream) {
+        return session(plait::framed{std::move(stream), codec});
+    };
     plait::serve_options options;
     options.stop_on({SIGINT, SIGTERM}).on_error([](std::error_code error, const plait::endpoint& peer) {
         example::failed(peer.to_string(), error);

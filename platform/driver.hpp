@@ -83,6 +83,9 @@ class driver {
                                  native_socket& out) = 0;
     virtual status open_stream(const endpoint& peer, native_socket& out) = 0;
 
+    /// What the driver keeps for each socket, behind its state block; a multiple of 8 below 64 KiB.
+    virtual std::size_t socket_bytes() const noexcept = 0;
+
     /// Called once for each new state block, before anything is started on it.
     virtual void attach(socket_state& socket) noexcept = 0;
 

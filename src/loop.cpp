@@ -125,8 +125,8 @@ outbox::outbox(socket_state& socket) noexcept : flush(flush_type) {
     flush.kind = op_kind::send;
 }
 
-socket_state::socket_state(loop& owner, socket_kind what, native_socket native) noexcept
-    : context(&owner), handle(native), kind(what),
+socket_state::socket_state(loop& owner, socket_kind what, native_socket native, std::size_t extra) noexcept
+    : context(&owner), handle(native), extra_bytes(static_cast<std::uint16_t>(extra)), kind(what),
       receive(what == socket_kind::listener ? accept_type : receive_type), send(send_type) {
     receive.socket = send.socket = this;
     receive.kind = what == socket_kind::listener ? op_kind::accept : op_kind::receive;
@@ -241,7 +241,7 @@ void loop::resume(std::coroutine_handle<> handle) {
         next = nullptr;
         handle.resume();
         if (finished_child) {
-            auto& child = static_cast<child::promise_type&>(*std::exchange(finished_child, nullptr));
+            auto& child = static_cast<child_base&>(*std::exchange(finished_child, nullptr));
             child.group->child_ended(child);
         }
         handle = next;
@@ -355,6 +355,23 @@ bool loop::start(operation& op, std::coroutine_handle<> waiter, environment& env
     return true;
 }
 
+/// Whether `op`, a part of which has succeeded, has work left.
+bool loop::goes_on(operation& op) noexcept {
+    if (op.kind != op_kind::lease) return op.whole && (op.piece_count > 0 || op.size > 0);
+    lease_taker* const taker = op.socket->taker;
+    if (!taker) return false;
+    ++system->metrics().receives;
+    system->metrics().bytes_received += op.size;
+    const bool done = taker->take(*taker, op);
+    op.block = nullptr;
+    if (done) return false;
+    if (op.boundary) {
+        op.transferred = 0; // between messages again
+        op.dont_wait = draining && op.socket->drainable;
+    }
+    return true;
+}
+
 bool loop::drive(operation& op) {
     for (;;) {
         if (op.transferred > 0)
@@ -362,11 +379,10 @@ bool loop::drive(operation& op) {
         op.in_flight = true;
         if (!system->start(op)) return true;
         op.in_flight = false;
-        if (!op.result.ok() || !op.whole || op.kind == op_kind::lease) break;
-        if (op.piece_count == 0 && op.size == 0) break;
+        if (!op.result.ok() || !goes_on(op)) break;
     }
     if (op.dont_wait && op.result.code() == std::errc::operation_would_block) op.result = errc::draining;
-    op.socket->active = turn_time;
+    if (op.socket->watch) op.socket->watch->active = turn_time;
     return false;
 }
 
@@ -395,7 +411,7 @@ void loop::abandon(operation& op) noexcept {
     op.deferred = false;
     if (op.result.ok() && op.waiter) {
         if (op.kind == op_kind::accept) system->close(op.accepted);
-        if (op.kind == op_kind::lease) op.block->release(*op.block);
+        if (op.kind == op_kind::lease && op.block) op.block->release(*op.block);
     }
     finished(op);
 }
@@ -418,10 +434,9 @@ void loop::settle_completions() {
 
 void loop::settle(operation& op) {
     socket_state& socket = *op.socket;
-    socket.active = turn_time;
+    if (socket.watch) socket.watch->active = turn_time;
     if (socket.output && &op == &socket.output->flush) return output_left(*socket.output);
-    const bool unfinished = op.whole && op.kind != op_kind::lease && (op.piece_count > 0 || op.size > 0);
-    if (op.result.ok() && unfinished) {
+    if (op.result.ok() && goes_on(op)) {
         // The scope may have been cancelled while this completion waited here, out of its reach.
         if ((op.canceling && !op.drain_ended) || op.waiting->cancel->cancelled) {
             op.result = errc::canceled; // a part of it had won the race; bytes() tells how much
@@ -545,8 +560,9 @@ void loop::start_deferred(socket_state& socket) {
 namespace {
 
 void free_block(socket_state& socket) noexcept {
+    const std::size_t bytes = sizeof(socket_state) + socket.extra_bytes;
     socket.~socket_state();
-    deallocate(&socket, sizeof(socket_state));
+    deallocate(&socket, bytes);
 }
 
 } // namespace
@@ -563,7 +579,8 @@ void release_socket(socket_state& socket) noexcept {
 }
 
 socket_state* loop::adopt(native_socket handle, socket_kind kind) {
-    auto* socket = ::new (allocate(sizeof(socket_state))) socket_state(*this, kind, handle);
+    const std::size_t extra = system->socket_bytes();
+    auto* socket = ::new (allocate(sizeof(socket_state) + extra)) socket_state(*this, kind, handle, extra);
     sockets.push_back(*socket);
     system->attach(*socket);
     if (kind == socket_kind::stream) ++system->metrics().connections;
@@ -588,7 +605,9 @@ void loop::free_if_unused(socket_state& socket) noexcept {
     if (socket.output && socket.output->leaving()) return;
     free_output(socket);
     if (socket.handle != no_socket) {
-        if (std::exchange(socket.close_started, true) || !system->close(socket)) return;
+        if (socket.close_started) return;
+        socket.close_started = true;
+        if (!system->close(socket)) return;
         socket.handle = no_socket;
         if (socket.closed_flag) *socket.closed_flag = true;
     }

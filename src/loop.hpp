@@ -131,6 +131,7 @@ class loop final : public loop_core {
     void flush_outputs();
     void settle_completions();
     void settle(operation& op);
+    bool goes_on(operation& op) noexcept;
     /// Starts `op` again as often as it completes at once with work left. True: it is in flight.
     bool drive(operation& op);
     void output_left(outbox& output);

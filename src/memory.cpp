@@ -23,9 +23,11 @@ namespace plait::inline v1 {
 namespace detail {
 namespace {
 
-// Classes of 32 bytes up to 4 KiB, for frames and state blocks, then powers of two up to 128 KiB, for output and
-// partial frames. What is larger goes to the system at once.
-constexpr std::size_t class_width = 32;
+// Classes of 16 bytes up to 4 KiB, for frames and state blocks, then powers of two up to 128 KiB, for output and
+// partial frames. What is larger goes to the system at once. The small ones are 8 bytes above a multiple of 16, where
+// malloc's own 8 bytes for each block cost nothing.
+constexpr std::size_t class_width = 16;
+constexpr std::size_t class_offset = 8;
 constexpr std::size_t small_limit = 4096;
 constexpr std::size_t small_classes = small_limit / class_width + 1;
 constexpr std::size_t class_count = small_classes + 5;
@@ -55,14 +57,17 @@ struct lists_cleaner {
 std::atomic<free_hook> hook{nullptr};
 
 constexpr std::size_t class_of(std::size_t size) {
-    if (size <= small_limit) return (size + class_width - 1) / class_width;
+    if (size <= small_limit) return (size + class_width - 1 - class_offset) / class_width;
     return small_classes - 1 + static_cast<std::size_t>(std::bit_width((size - 1) / small_limit));
 }
 
 constexpr std::size_t block_size(std::size_t index) {
-    return index < small_classes ? index * class_width : small_limit << (index - small_classes + 1);
+    return index < small_classes ? index * class_width + class_offset
+                                 : small_limit << (index - small_classes + 1);
 }
 
+static_assert(class_of(0) == 0 && class_of(8) == 0 && class_of(9) == 1 && block_size(1) == 24);
+static_assert(class_of(4096) == small_classes - 1 && block_size(class_of(4096)) >= 4096);
 static_assert(class_of(4097) == small_classes && block_size(class_of(4097)) == 8192);
 static_assert(class_of(large_limit) == class_count - 1 && block_size(class_count - 1) == large_limit);
 

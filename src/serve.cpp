@@ -138,33 +138,90 @@ void server::session_ended() noexcept {
     if (slot_wait* waiting = std::exchange(waiting_for_slot_, nullptr)) make_ready(*waiting);
 }
 
-session_watch::session_watch(server& owner, environment& env, socket_state* stream)
-    : server_(owner), env_(env), outer_(env.cancel) {
-    idle_.owner = this;
-    idle_.fire = [](timer& due) noexcept { static_cast<idle_timer&>(due).owner->look(); };
-    if (owner.options_.idle_timeout() == steady_duration::max()) return;
-    scope_.enter(owner.loop_, outer_);
-    env_.cancel = &scope_;
-    stream_ = stream; // and nullptr once the block is freed, which may be long before the session ends
-    stream_->watcher = &stream_;
-    stream_->active = owner.loop_.system->now();
-    look();
+/// The scope of a session with an idle time-out, and the timer that cancels it.
+struct session_base::idle_watch : timer, traffic_watch, recycled_frame {
+    idle_watch(server& owning, socket_state& of)
+        : timer([](timer& due) noexcept { static_cast<idle_watch&>(due).look(); }), server_(owning) {
+        stream = &of;
+        of.watch = this;
+        active = owning.loop_.system->now();
+    }
+    ~idle_watch() {
+        if (stream) stream->watch = nullptr;
+    }
+
+    void begin(environment& session) {
+        scope_.enter(server_.loop_, session.cancel);
+        session.cancel = &scope_;
+        look();
+    }
+    /// Cancels the session if nothing has moved for too long; otherwise looks again when that may be so.
+    void look() noexcept {
+        if (!stream) return; // closed by the session, which may have other things to do
+        const steady_time due = saturated_add(active, server_.options_.idle_timeout());
+        if (due > server_.loop_.system->now())
+            arm(server_.loop_, due);
+        else
+            scope_.cancel();
+    }
+
+    server& server_;
+    scope scope_;
+};
+
+namespace {
+constexpr pending_type session_start{"session", [](pending&) noexcept {}};
+} // namespace
+
+session_base::session_base(server& owner, socket_state& stream) : child_base(session_start), owner_(owner) {
+    if (owner.options_.idle_timeout() != steady_duration::max()) idle_ = new idle_watch(owner, stream);
+    endpoint peer;
+    if (!owner.reports() || !owner.loop_.system->remote_endpoint(stream.handle, peer).ok()) return;
+    peer_ = peer.address();
+    port_ = peer.port();
 }
 
-/// Cancels the session if nothing has moved for too long; otherwise looks again when that may be so.
-void session_watch::look() noexcept {
-    if (!stream_) return; // closed by the session, which may have other things to do
-    const steady_time due = saturated_add(stream_->active, server_.options_.idle_timeout());
-    if (due > server_.loop_.system->now())
-        idle_.arm(server_.loop_, due);
-    else
-        scope_.cancel();
+session_base::~session_base() {
+    delete idle_;
+    owner_.session_ended();
 }
 
-session_watch::~session_watch() {
-    env_.cancel = outer_;
-    if (stream_ && stream_->watcher == &stream_) stream_->watcher = nullptr;
-    server_.session_ended();
+void session_base::begin(pending*& child, std::coroutine_handle<> coroutine, environment& env) {
+    child = this;
+    owner_.sessions.adopt(*this, coroutine, env);
+    if (idle_) idle_->begin(env);
+}
+
+/// With on_error it is one more error; without, it ends the server.
+std::error_code session_base::thrown() noexcept {
+#if PLAIT_HAS_EXCEPTIONS
+    if (!owner_.reports()) {
+        owner_.stop_accepting();
+        exception = std::current_exception();
+        return {};
+    }
+    try {
+        throw;
+    } catch (const std::system_error& error) {
+        return error.code();
+    } catch (...) { // its code says no more
+    }
+#endif
+    return std::make_error_code(std::errc::state_not_recoverable);
+}
+
+void session_base::finish(std::error_code error) noexcept {
+    if (!error) return;
+#if PLAIT_HAS_EXCEPTIONS
+    try {
+#endif
+        owner_.report(error, endpoint(peer_, port_));
+#if PLAIT_HAS_EXCEPTIONS
+    } catch (...) {
+        owner_.stop_accepting();
+        exception = std::current_exception();
+    }
+#endif
 }
 
 } // namespace detail

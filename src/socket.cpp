@@ -69,6 +69,13 @@ io_result<lease> take_lease(operation& op) noexcept {
     return {std::move(received), bytes};
 }
 
+status take_pieces(operation& op) noexcept {
+    const status result = settle_await(op);
+    if (result.is(errc::end_of_stream)) op.socket->ended = true;
+    free_operation(op);
+    return result;
+}
+
 io_result<std::size_t> take_send(operation& op) noexcept {
     const status result = settle_await(op);
     const std::size_t bytes = op.transferred;
@@ -167,7 +174,6 @@ task<io_result<void>> stream_socket::shutdown_send() {
     auto flushed = co_await send_awaitable(send_op(), {}, true);
     if (!flushed) co_return flushed.error();
     if (!state_ || !state_->context) co_return io_result<void>(not_open(), 0);
-    state_->half_closed = true;
     co_return io_result<void>(state_->context->system->shutdown_send(state_->handle), 0);
 }
 

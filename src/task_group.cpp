@@ -25,28 +25,24 @@ task_group::~task_group() {
         detail::frames_being_destroyed() > 0 || std::uncaught_exceptions() > exceptions_at_start_,
         "a task_group is destroyed while children run; co_await group.join() before it goes out of scope");
     scope_.cancel();
-    while (!children_.empty()) {
-        auto& promise = children_.pop_front();
-        detail::destroy_frame(std::coroutine_handle<detail::child::promise_type>::from_promise(promise));
-    }
+    while (!children_.empty()) children_.pop_front().destroy();
 }
 
-void task_group::adopt(std::coroutine_handle<detail::child::promise_type> child) {
+void task_group::adopt(detail::child_base& child, std::coroutine_handle<> coroutine,
+                       detail::environment& env) {
     detail::loop* loop = detail::loop::current();
     if (!loop) child.destroy();
     PLAIT_ASSERT(loop, "spawn() needs a running context; call it from a task");
     PLAIT_ASSERT(!scope_.context || scope_.context == loop, "a task_group belongs to one context");
     scope_.context = loop;
-    auto& promise = child.promise();
-    promise.group = this;
-    promise.waiter = child;
-    detail::environment& env = promise.plait_environment();
+    child.group = this;
+    child.waiter = coroutine;
+    child.waiting = &env;
     env.context = loop;
     env.cancel = &scope_;
-    promise.waiting = &env;
-    children_.push_back(promise);
+    children_.push_back(child);
     ++size_;
-    loop->make_ready(promise);
+    loop->make_ready(child);
 }
 
 bool task_group::begin_join(std::coroutine_handle<> handle, detail::environment& env) {
@@ -70,10 +66,11 @@ void task_group::end_join() {
     if (exception_) std::rethrow_exception(std::exchange(exception_, nullptr));
 }
 
-void task_group::child_ended(detail::child::promise_type& child) noexcept {
+void task_group::child_ended(detail::child_base& child) noexcept {
+    child.ended();
     std::exception_ptr exception = std::move(child.exception);
     static_cast<detail::sibling&>(child).unlink();
-    std::coroutine_handle<detail::child::promise_type>::from_promise(child).destroy();
+    child.destroy();
     if (exception && !exception_) {
         exception_ = std::move(exception);
         scope_.cancel();

@@ -139,7 +139,7 @@ concept codec = requires(C c, std::span<const std::byte> bytes, frame_edges& edg
 };
 
 /// What happens to a frame longer than `max_frame`.
-enum class oversize {
+enum class oversize : std::uint8_t {
     fatal,   ///< `frame_too_large`, now and at every later call
     discard, ///< `frame_too_large` once; exactly this frame is dropped and the next one is read
 };
@@ -317,7 +317,7 @@ class length_prefix {
     constexpr length_prefix& width(std::size_t bytes) noexcept {
         PLAIT_ASSERT(bytes == 1 || bytes == 2 || bytes == 3 || bytes == 4 || bytes == 8,
                      "a length field has 1, 2, 3, 4 or 8 bytes; for any number of them use varint_prefix");
-        width_ = bytes;
+        width_ = static_cast<std::uint8_t>(bytes);
         return measure();
     }
 
@@ -345,7 +345,7 @@ class length_prefix {
     constexpr length_prefix& offset(std::size_t bytes) noexcept {
         PLAIT_ASSERT(bytes <= (std::size_t{1} << 20),
                      "a header is at most 1 MiB long; check the offset's unit, bytes");
-        offset_ = bytes;
+        offset_ = static_cast<std::uint32_t>(bytes);
         return measure();
     }
 
@@ -380,12 +380,13 @@ class length_prefix {
 
     constexpr decoded decode(std::span<const std::byte> bytes) noexcept {
         if (oversized_.pending()) return oversized_.go_on();
-        if (bytes.size() < header_) return decoded::need(header_ - bytes.size());
+        if (bytes.size() < header()) return decoded::need(header() - bytes.size());
 
         const std::uint64_t field = load(bytes.data() + offset_);
         if (field - good_from_ >= good_count_) return decode_carefully(bytes.size(), field);
 
-        const std::size_t payload = static_cast<std::size_t>(field) + field_to_payload_;
+        const std::size_t payload =
+            static_cast<std::size_t>(static_cast<std::int64_t>(field) + field_to_payload_);
         const std::size_t size = payload + strip_;
         if (bytes.size() < size) return decoded::need(size - bytes.size());
         return decoded::frame(size, strip_, payload);
@@ -399,7 +400,7 @@ class length_prefix {
     }
 
     io_result<void> encode(std::span<const std::byte> payload, frame_edges& edges) const noexcept {
-        PLAIT_ASSERT(header_ <= std::tuple_size_v<decltype(edges.header)>,
+        PLAIT_ASSERT(header() <= std::tuple_size_v<decltype(edges.header)>,
                      "frames are sent with a header of at most 32 bytes: put the rest into the payload");
         const std::uint64_t size = payload.size();
         if (size > max_frame_) return errc::frame_too_large;
@@ -412,7 +413,7 @@ class length_prefix {
             const std::size_t place = little_ ? i : width_ - 1 - i; // 0 is the lowest byte
             edges.header[offset_ + i] = static_cast<std::byte>((field >> (8 * place)) & 0xff);
         }
-        edges.header_size = header_;
+        edges.header_size = header();
         edges.trailer = {};
         return {};
     }
@@ -425,7 +426,7 @@ class length_prefix {
         // This 64-bit arithmetic may wrap; each wrap is looked for where it can happen.
         const std::uint64_t body = field + static_cast<std::uint64_t>(adjustment_);
         if (adjustment_ < 0 && body > field) return decoded::failed(errc::malformed_frame);
-        const std::uint64_t total = header_ + body;
+        const std::uint64_t total = header() + body;
         if ((adjustment_ > 0 && body < field) || total < body)
             // More bytes than 2^64 - 1 never arrive, so dropping that many is exact.
             return oversized_.refuse(on_oversize_, std::numeric_limits<std::uint64_t>::max());
@@ -441,11 +442,10 @@ class length_prefix {
     }
 
     /// Finds the lengths for which no rule can be broken and nothing can wrap, so that `decode` has a single
-    /// comparison to make. Those are all good lengths, except when a setter was given something huge; then
+    /// comparison to make. Those are all good lengths below 4 GiB, except when a setter was given something huge;
     /// `decode_carefully` accepts the others.
     constexpr length_prefix& measure() noexcept {
-        header_ = offset_ + width_;
-        if (strip_header_) strip_ = header_;
+        if (strip_header_) strip_ = header();
         good_from_ = 0;
         good_count_ = 0;
         constexpr std::int64_t huge = std::int64_t{1} << 60;
@@ -453,7 +453,7 @@ class length_prefix {
             return *this;
 
         const auto strip = static_cast<std::int64_t>(strip_);
-        const std::int64_t field_to_size = static_cast<std::int64_t>(header_) + adjustment_;
+        const std::int64_t field_to_size = static_cast<std::int64_t>(header()) + adjustment_;
         const std::int64_t lowest = std::max({std::int64_t{0}, -adjustment_, strip - field_to_size});
         const std::uint64_t most_payload =
             std::min<std::uint64_t>(max_frame_, static_cast<std::uint64_t>(huge));
@@ -463,12 +463,19 @@ class length_prefix {
                 std::min(most_size, static_cast<std::int64_t>(std::numeric_limits<std::size_t>::max()));
         const std::int64_t highest = most_size - field_to_size;
         if (highest < lowest) return *this;
-        good_from_ = static_cast<std::uint64_t>(lowest);
+        const std::int64_t field_to_payload = field_to_size - strip;
+        constexpr std::int64_t little = std::int64_t{1} << 30;
+        if (lowest > little || field_to_payload > little || field_to_payload < -little) return *this;
+        const auto first = static_cast<std::uint64_t>(lowest);
         const std::uint64_t last = std::min(static_cast<std::uint64_t>(highest), largest());
-        if (last >= good_from_) good_count_ = last - good_from_ + 1;
-        field_to_payload_ = static_cast<std::size_t>(field_to_size - strip);
+        good_from_ = static_cast<std::uint32_t>(first);
+        field_to_payload_ = static_cast<std::int32_t>(field_to_payload);
+        constexpr std::uint64_t most = std::numeric_limits<std::uint32_t>::max();
+        if (last >= first) good_count_ = static_cast<std::uint32_t>(std::min(last - first + 1, most));
         return *this;
     }
+
+    constexpr std::size_t header() const noexcept { return std::size_t{offset_} + width_; }
 
     /// The largest length that the field can say.
     constexpr std::uint64_t largest() const noexcept {
@@ -497,16 +504,16 @@ class length_prefix {
         return value;
     }
 
-    std::size_t width_ = 4;
-    std::size_t offset_ = 0;
-    std::size_t header_ = 0; ///< offset_ + width_
     std::size_t strip_ = 0;
-    std::uint64_t good_from_ = 0; ///< `good_count_` lengths from here on need no further checks
-    std::uint64_t good_count_ = 0;
-    std::size_t field_to_payload_ = 0; ///< added to such a length, it gives the payload's size; may wrap
     std::size_t max_frame_ = default_max_frame;
     std::int64_t adjustment_ = 0;
     detail::oversized oversized_;
+    // Each connection has a codec, or several: the rest is kept small.
+    std::uint32_t good_from_ = 0; ///< `good_count_` lengths from here on need no further checks
+    std::uint32_t good_count_ = 0;
+    std::int32_t field_to_payload_ = 0; ///< added to such a length, it gives the payload's size
+    std::uint32_t offset_ = 0;
+    std::uint8_t width_ = 4;
     oversize on_oversize_ = oversize::fatal;
     bool little_ = false;
     bool signed_ = false;

@@ -15,6 +15,8 @@
 #include <plait/task.hpp>
 #include <plait/task_group.hpp>
 
+#include <exception>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <tuple>
@@ -72,7 +74,8 @@ constexpr std::size_t saturated_size(std::size_t a, std::size_t b) noexcept {
     return b > static_cast<std::size_t>(-1) - a ? static_cast<std::size_t>(-1) : a + b;
 }
 
-/// The receiving half: buffered bytes and what the codec makes of them. No I/O here.
+/// The receiving half: buffered bytes and what the codec makes of them. No I/O here. What a connection needs only
+/// while bytes are there is allocated when they come, and gone when it waits for the next frame.
 class frame_buffer {
   public:
     /// True: outcome() has something to hand out. False: the buffered bytes do not suffice.
@@ -82,113 +85,135 @@ class frame_buffer {
     io_result<frame_view> outcome() const noexcept {
         if (!outcome_.ok()) [[unlikely]]
             return {outcome_, 0};
-        return {payload_, payload_.size()};
+        return {held_->payload, held_->payload.size()};
     }
     /// To be handed out next.
     void answer(status failure) noexcept { outcome_ = failure; }
 
     /// A partial frame is buffered, or skipped.
-    bool inside_frame() const noexcept { return !bytes_.empty() || skip_ > 0; }
+    bool inside_frame() const noexcept { return held_ && (!held_->bytes.empty() || held_->skip > 0); }
 
     void received(lease piece);
     std::span<std::byte> prepare(std::size_t count) {
-        const std::span<std::byte> room = own_.prepare(count);
-        bytes_ = own_.bytes(); // they may have moved
+        contents& held = hold();
+        const std::span<std::byte> room = held.own.prepare(count);
+        held.bytes = held.own.bytes(); // they may have moved
         return room;
     }
     void committed(std::size_t count) noexcept {
-        own_.commit(count);
-        bytes_ = own_.bytes();
-        drop_skipped();
+        held_->own.commit(count);
+        held_->bytes = held_->own.bytes();
+        held_->drop_skipped();
     }
     void stream_ended() noexcept { ended_ = true; }
-    void failed(status failure) noexcept { failure_ = failure; }
+    /// From now on nothing else is handed out.
+    void failed(status failure) noexcept {
+        outcome_ = failure;
+        final_ = true;
+    }
     /// Lets go of what is not needed while waiting. A partial frame moves to memory of its own, so that a slow
     /// peer pins no pooled buffer.
     void settle();
 
   private:
-    void take(std::size_t count) noexcept {
-        bytes_ = bytes_.subspan(count);
-        if (!lease_.bytes().empty()) return;
-        own_.consume(count);
-    }
-    void drop_skipped() noexcept;
+    struct contents : recycled_frame {
+        void take(std::size_t count) noexcept {
+            bytes = bytes.subspan(count);
+            if (leased.bytes().empty()) own.consume(count);
+        }
+        void drop_skipped() noexcept {
+            const std::size_t dropped = std::min(skip, bytes.size());
+            take(dropped);
+            skip -= dropped;
+        }
 
-    std::span<const std::byte> bytes_; ///< received and not consumed: within lease_, or all of own_
-    lease lease_;
-    byte_buffer own_;
-    std::size_t skip_ = 0;   ///< bytes to drop, when they come
-    std::size_t needed_ = 0; ///< do not ask the codec before this many bytes are there
-    frame_view payload_;     ///< of the frame that is handed out
-    status outcome_;         ///< or the error in its place
-    status failure_;         ///< sticky
+        std::span<const std::byte> bytes; ///< received and not consumed: within `leased`, or all of `own`
+        lease leased;
+        byte_buffer own;
+        std::size_t skip = 0;   ///< bytes to drop, when they come
+        std::size_t needed = 0; ///< do not ask the codec before this many bytes are there
+        frame_view payload;     ///< of the frame that is handed out
+    };
+    contents& hold() {
+        if (!held_) held_ = std::make_unique<contents>();
+        return *held_;
+    }
+
+    std::unique_ptr<contents> held_;
+    status outcome_; ///< what is handed out: success stands for the payload
     bool ended_ = false;
+    bool final_ = false; ///< the outcome stays
 };
 
-inline void frame_buffer::drop_skipped() noexcept {
-    const std::size_t dropped = std::min(skip_, bytes_.size());
-    take(dropped);
-    skip_ -= dropped;
-}
-
 inline void frame_buffer::settle() {
-    if (bytes_.empty()) {
-        lease_.reset();
-        own_.reset();
-        bytes_ = {};
-    } else if (!lease_.bytes().empty()) {
-        own_.append(bytes_);
-        lease_.reset();
-        bytes_ = own_.bytes();
+    if (!held_) return;
+    contents& held = *held_;
+    if (held.bytes.empty() && held.skip == 0) {
+        held_.reset();
+    } else if (!held.leased.bytes().empty()) {
+        held.own.append(held.bytes);
+        held.leased.reset();
+        held.bytes = held.own.bytes();
     }
 }
 
 inline void frame_buffer::received(lease piece) {
-    if (bytes_.empty()) {
-        lease_ = std::move(piece);
-        bytes_ = lease_.bytes();
+    contents& held = hold();
+    if (held.bytes.empty()) {
+        held.leased = std::move(piece);
+        held.bytes = held.leased.bytes();
     } else {
-        own_.append(piece.bytes());
-        bytes_ = own_.bytes();
+        held.own.append(piece.bytes());
+        held.bytes = held.own.bytes();
     }
-    drop_skipped();
+    held.drop_skipped();
 }
 
 template <class C>
 bool frame_buffer::decode(C& codec) {
+    if (final_) return true;
+    if (!held_ && !ended_) return false;
+    contents& held = hold();
     for (;;) {
-        if (!failure_.ok()) {
-            outcome_ = failure_;
+        if (!ended_ && (held.skip > 0 || held.bytes.empty() || held.bytes.size() < held.needed)) return false;
+        if (held.skip > 0) { // the end came inside a frame that was being dropped
+            failed(errc::truncated_frame);
             return true;
         }
-        if (!ended_ && (skip_ > 0 || bytes_.empty() || bytes_.size() < needed_)) return false;
-        if (skip_ > 0) { // the end came inside a frame that was being dropped
-            failure_ = errc::truncated_frame;
-            continue;
-        }
-        needed_ = 0;
-        const decoded said = ended_ ? codec.finish(bytes_) : codec.decode(bytes_);
+        held.needed = 0;
+        const decoded said = ended_ ? codec.finish(held.bytes) : codec.decode(held.bytes);
         switch (said.kind()) {
         case decoded_kind::frame:
-            payload_ = said.payload(bytes_);
+            held.payload = said.payload(held.bytes);
             outcome_ = status();
-            take(said.size());
+            held.take(said.size());
             return true;
-        case decoded_kind::need: needed_ = saturated_size(bytes_.size(), said.more()); return false;
+        case decoded_kind::need: held.needed = saturated_size(held.bytes.size(), said.more()); return false;
         case decoded_kind::skip:
-            skip_ = said.size();
-            drop_skipped();
+            held.skip = said.size();
+            held.drop_skipped();
             break;
         case decoded_kind::discard:
-            skip_ = said.size();
-            drop_skipped();
+            held.skip = said.size();
+            held.drop_skipped();
             outcome_ = said.error();
             return true;
-        case decoded_kind::failed: failure_ = said.error(); break;
-        case decoded_kind::end: failure_ = errc::end_of_stream; break;
+        case decoded_kind::failed: failed(said.error()); return true;
+        case decoded_kind::end: failed(errc::end_of_stream); return true;
         }
     }
+}
+
+/// What a receive that failed means to the buffer. True: the stream has ended, and decoding goes on to its last word.
+inline bool receive_failed(frame_buffer& buffer, status failure) noexcept {
+    if (failure.is(errc::end_of_stream)) {
+        buffer.stream_ended();
+        return true;
+    }
+    // A cancelled receive has lost nothing, and draining may be asked again. The rest is final.
+    if (!failure.is(errc::canceled) && !failure.is(errc::draining) && !failure.is(errc::timed_out))
+        buffer.failed(failure);
+    return false;
 }
 
 /// Receives once from `from` into `buffer`. Success, or why not; the end of the stream is a success here.
@@ -197,23 +222,12 @@ task<io_result<void>> receive_into(S& from, frame_buffer& buffer) {
     status failure;
     buffer.settle();
     if constexpr (leasing_stream<S>) {
-        if constexpr (collecting_stream<S>) {
-            // Inside a frame draining must not end the receive: this frame is still to be answered.
-            auto piece = buffer.inside_frame() ? from.recv(inside_message()) : from.recv();
-            auto received = co_await piece;
-            if (received) {
-                buffer.received(std::move(*received));
-                co_return io_result<void>();
-            }
-            failure = received.raw_status();
-        } else {
-            auto received = co_await from.recv();
-            if (received) {
-                buffer.received(std::move(*received));
-                co_return io_result<void>();
-            }
-            failure = received.raw_status();
+        auto received = co_await from.recv();
+        if (received) {
+            buffer.received(std::move(*received));
+            co_return io_result<void>();
         }
+        failure = received.raw_status();
     } else {
         constexpr std::size_t piece_size = 2048;
         auto received = co_await from.recv(buffer.prepare(piece_size));
@@ -223,15 +237,81 @@ task<io_result<void>> receive_into(S& from, frame_buffer& buffer) {
         }
         failure = received.raw_status();
     }
-    if (failure.is(errc::end_of_stream)) {
-        buffer.stream_ended();
-        co_return io_result<void>();
-    }
-    // A cancelled receive has lost nothing, and draining may be asked again. The rest is final.
-    if (!failure.is(errc::canceled) && !failure.is(errc::draining) && !failure.is(errc::timed_out))
-        buffer.failed(failure);
+    if (receive_failed(buffer, failure)) co_return io_result<void>();
     co_return io_result<void>(failure, 0);
 }
+
+/// next() on a socket. The loop hands each piece to take(), and resumes the waiter when a frame is complete: no
+/// coroutine stands between the two, and none is allocated for a wait.
+template <class Owner>
+class [[nodiscard]] socket_next_awaitable : operation_awaitable, lease_taker {
+  public:
+    using operation_awaitable::plait_awaitable_tag;
+
+    explicit socket_next_awaitable(Owner& owner) noexcept
+        : operation_awaitable(nullptr), lease_taker{&take_piece}, owner_(&owner) {}
+    socket_next_awaitable(socket_next_awaitable&&) noexcept = default;
+    ~socket_next_awaitable() {
+        if (started_) op_->socket->taker = nullptr;
+    }
+
+    bool await_ready() { return owner_->try_now(); }
+    template <environment_promise P>
+    bool await_suspend(std::coroutine_handle<P> waiter) {
+        socket_state* const socket = owner_->stream_.collected_output();
+        if (!socket) {
+            owner_->buffer_.answer(not_open());
+            return false;
+        }
+        owner_->buffer_.settle();
+        op_ = &socket->receive;
+        op_->kind = op_kind::lease;
+        op_->whole = false;
+        op_->boundary = !owner_->buffer_.inside_frame();
+        op_->piece_count = 0;
+        socket->taker = this;
+        return start(waiter);
+    }
+    io_result<frame_view> await_resume() {
+        if (!started_) return owner_->outcome();
+        op_->socket->taker = nullptr;
+        const status ended_with = take_pieces(ended());
+        if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
+        if (ended_with.ok()) return owner_->outcome();
+        if (!receive_failed(owner_->buffer_, ended_with)) return {ended_with, 0};
+        static_cast<void>(owner_->try_now());
+        return owner_->outcome();
+    }
+
+  private:
+    static bool take_piece(lease_taker& base, operation& op) noexcept {
+        auto& self = static_cast<socket_next_awaitable&>(base);
+        lease piece(op.data, op.size, op.block);
+        frame_buffer& buffer = self.owner_->buffer_;
+#if PLAIT_HAS_EXCEPTIONS
+        try {
+#endif
+            buffer.received(std::move(piece));
+            if (self.owner_->try_now()) return true;
+            buffer.settle();
+#if PLAIT_HAS_EXCEPTIONS
+        } catch (...) { // out of memory, or what a codec throws
+            self.thrown_ = std::current_exception();
+            return true;
+        }
+#endif
+        op.boundary = !buffer.inside_frame(); // a frame that has begun is still to be answered
+        return false;
+    }
+
+    Owner* owner_;
+    std::exception_ptr thrown_;
+};
+
+template <class Owner, class S>
+using next_awaitable =
+    std::conditional_t<collecting_stream<std::remove_reference_t<S>>, socket_next_awaitable<Owner>,
+                       two_speed_awaitable<Owner, io_result<frame_view>>>;
 
 /// What the writing side says from then on. A cancellation is the answer of the cancelled write alone.
 inline status for_good(status failure) noexcept {
@@ -277,118 +357,93 @@ class sending_turn : public pending {
     bool canceled_ = false;
 };
 
-/// The sending half, for a stream of type S that the owner keeps.
+inline std::size_t frame_size(const frame_edges& edges, frame_view payload) noexcept {
+    return edges.header_size + payload.size() + edges.trailer.size();
+}
+
+/// Writes header, payload and trailer one behind the other.
+inline void put_frame(std::byte* to, const frame_edges& edges, frame_view payload) noexcept {
+    if (edges.header_size == 4) // the usual width, and then a single move
+        std::memcpy(to, edges.header.data(), 4);
+    else
+        std::memcpy(to, edges.header.data(), edges.header_size);
+    to += edges.header_size;
+    if (!payload.empty()) std::memcpy(to, payload.data(), payload.size());
+    to += payload.size();
+    if (!edges.trailer.empty()) std::memcpy(to, edges.trailer.data(), edges.trailer.size());
+}
+
+inline frame_view header_of(const frame_edges& edges) noexcept {
+    return frame_view(edges.header).first(edges.header_size);
+}
+
+/// The sending half, for a stream of type S that the owner keeps. What it collects, its owner flushes.
 template <class S>
 class frame_sink {
   public:
     /// True: done, or failed, without suspending; outcome() tells.
     template <class C>
-    bool try_write(S& stream, C& codec, frame_view payload) {
+    bool try_write(S&, C& codec, frame_view payload) {
         if (const io_result<void> encoded = codec.encode(payload, edges_); !encoded) {
             outcome_ = encoded.raw_status();
             return true;
         }
-        outcome_ = failure(stream);
+        outcome_ = failure_;
         if (!outcome_.ok()) return true;
-        if (payload.size() >= copied_below) return false;
-        if constexpr (collecting_stream<S>) {
-            std::byte* room = try_collect(*stream.collected_output(), frame_size(payload), collect_at_most);
-            if (!room) return false;
-            append(room, payload);
-        } else {
-            if (unsent() >= collect_at_most) return false;
-            append_own(payload);
-        }
+        if (payload.size() >= copied_below || unsent() >= collect_at_most) return false;
+        append_own(payload);
         return true;
     }
     io_result<void> outcome() const noexcept { return {outcome_, 0}; }
 
     /// After try_write answered false. `payload` is not referenced once this has returned.
     task<io_result<void>> write(S& stream, frame_view payload) {
-        if constexpr (collecting_stream<S>) {
-            socket_state& socket = *stream.collected_output();
-            if (payload.size() < copied_below) {
-                auto room = co_await output_awaitable(socket, true);
-                if (!room) co_return room;
-                append(collect_output(socket, frame_size(payload)), payload);
-                co_return io_result<void>();
-            }
-            // What was collected, this header and this payload leave in one system call.
-            byte_buffer before = take_collected(socket);
-            const std::size_t earlier = before.size();
-            before.append(header());
-            const frame_view pieces[] = {before.bytes(), payload, edges_.trailer};
-            auto sent = co_await stream.send_all(std::span<const frame_view>(pieces));
-            if (sent) co_return io_result<void>();
-            if (sent.raw_status().is(errc::canceled) && sent.bytes() == 0) {
-                // Nothing has left: this frame is withdrawn, what was collected before it stays.
-                before.truncate(earlier);
-                give_back_collected(socket, std::move(before));
-            } else {
-                fail_output(socket, for_good(sent.raw_status()));
-            }
-            co_return io_result<void>(sent.raw_status(), 0);
-        } else {
-            auto flushed = co_await flush(stream);
-            if (!flushed) co_return flushed;
-            if (payload.size() < copied_below) {
-                append_own(payload);
-                co_return io_result<void>();
-            }
-            std::size_t left = 0;
-            for (frame_view piece : {header(), payload, edges_.trailer}) {
-                auto sent = co_await plait::send_all(stream, piece);
-                left += sent.bytes();
-                if (sent) continue;
-                // In the middle of a frame there is no way back.
-                if (!sent.raw_status().is(errc::canceled) || left > 0) failure_ = for_good(sent.raw_status());
-                co_return io_result<void>(sent.raw_status(), 0);
-            }
+        auto flushed = co_await flush(stream);
+        if (!flushed) co_return flushed;
+        if (payload.size() < copied_below) {
+            append_own(payload);
             co_return io_result<void>();
         }
+        std::size_t left = 0;
+        for (frame_view piece : {header_of(edges_), payload, edges_.trailer}) {
+            auto sent = co_await plait::send_all(stream, piece);
+            left += sent.bytes();
+            if (sent) continue;
+            // In the middle of a frame there is no way back.
+            if (!sent.raw_status().is(errc::canceled) || left > 0) failure_ = for_good(sent.raw_status());
+            co_return io_result<void>(sent.raw_status(), 0);
+        }
+        co_return io_result<void>();
     }
 
-    /// Returns when the kernel, or the stream, has taken everything. A cancelled one goes on at its byte.
+    /// Returns when the stream has taken everything. A cancelled one goes on at its byte.
     task<io_result<void>> flush(S& stream) {
-        if constexpr (collecting_stream<S>) {
-            socket_state* socket = stream.collected_output();
-            if (!socket) co_return io_result<void>(not_open(), 0);
-            co_return co_await output_awaitable(*socket, false);
-        } else {
-            while (failure_.ok() && unsent() > 0) {
-                if (sending_) {
-                    sending_turn turn(waiting_);
-                    auto waited = co_await turn;
-                    if (!waited) co_return waited;
-                    continue;
-                }
-                // A write of the other task appends to own_, and may move it.
-                if (leaving_.empty()) leaving_.swap(own_);
-                sender mark(*this);
-                auto sent = co_await plait::send_all(stream, leaving_.bytes());
-                leaving_.consume(sent.bytes());
-                if (sent) continue;
-                if (sent.raw_status().is(errc::canceled)) co_return io_result<void>(sent.raw_status(), 0);
-                failure_ = sent.raw_status();
+        while (failure_.ok() && unsent() > 0) {
+            if (sending_) {
+                sending_turn turn(waiting_);
+                auto waited = co_await turn;
+                if (!waited) co_return waited;
+                continue;
             }
-            own_.reset();
-            leaving_.reset();
-            co_return io_result<void>(failure_, 0);
+            // A write of the other task appends to own_, and may move it.
+            if (leaving_.empty()) leaving_.swap(own_);
+            sender mark(*this);
+            auto sent = co_await plait::send_all(stream, leaving_.bytes());
+            leaving_.consume(sent.bytes());
+            if (sent) continue;
+            if (sent.raw_status().is(errc::canceled)) co_return io_result<void>(sent.raw_status(), 0);
+            failure_ = sent.raw_status();
         }
+        own_.reset();
+        leaving_.reset();
+        co_return io_result<void>(failure_, 0);
     }
 
     /// Something is collected that only this side can send, and is not being sent.
     bool must_flush() const noexcept { return unsent() > 0 && !sending_; }
 
     /// What a send of collected output ended with; sticky.
-    status failure(S& stream) const noexcept {
-        if constexpr (collecting_stream<S>) {
-            socket_state* socket = stream.collected_output();
-            return socket ? output_failure(*socket) : not_open();
-        } else {
-            return failure_;
-        }
-    }
+    status failure(S&) const noexcept { return failure_; }
 
   private:
     /// Says that one task sends; when that is over, also because its frame is destroyed, the other one may.
@@ -407,33 +462,92 @@ class frame_sink {
     };
 
     std::size_t unsent() const noexcept { return own_.size() + leaving_.size(); }
-    frame_view header() const noexcept { return frame_view(edges_.header).first(edges_.header_size); }
-    std::size_t frame_size(frame_view payload) const noexcept {
-        return edges_.header_size + payload.size() + edges_.trailer.size();
-    }
-    void append(std::byte* to, frame_view payload) const noexcept {
-        if (edges_.header_size == 4) // the usual width, and then a single move
-            std::memcpy(to, edges_.header.data(), 4);
-        else
-            std::memcpy(to, edges_.header.data(), edges_.header_size);
-        to += edges_.header_size;
-        if (!payload.empty()) std::memcpy(to, payload.data(), payload.size());
-        to += payload.size();
-        if (!edges_.trailer.empty()) std::memcpy(to, edges_.trailer.data(), edges_.trailer.size());
-    }
     void append_own(frame_view payload) {
-        append(own_.prepare(frame_size(payload)).data(), payload);
-        own_.commit(frame_size(payload));
+        const std::size_t size = frame_size(edges_, payload);
+        put_frame(own_.prepare(size).data(), edges_, payload);
+        own_.commit(size);
     }
 
     frame_edges edges_; ///< of the frame being written
     status outcome_;    ///< of the write that try_write did
     status failure_;
-    // Where the loop cannot send for this stream:
     byte_buffer own_;     ///< collected
     byte_buffer leaving_; ///< collected, and being sent
     bool sending_ = false;
     sending_turn* waiting_ = nullptr;
+};
+
+/// On a socket the state block collects, the loop sends, and the sink is next to nothing.
+template <collecting_stream S>
+class frame_sink<S> {
+  public:
+    template <class C>
+    bool try_write(S& stream, C& codec, frame_view payload) {
+        frame_edges edges;
+        if (const io_result<void> encoded = codec.encode(payload, edges); !encoded) {
+            outcome_ = encoded.raw_status();
+            return true;
+        }
+        outcome_ = failure(stream);
+        if (!outcome_.ok()) return true;
+        if (payload.size() < copied_below) {
+            const std::size_t size = frame_size(edges, payload);
+            if (std::byte* room = try_collect(*stream.collected_output(), size, collect_at_most)) {
+                put_frame(room, edges, payload);
+                return true;
+            }
+        }
+        kept_ = std::make_unique<kept_edges>(edges); // a codec is asked once for each frame
+        return false;
+    }
+    io_result<void> outcome() const noexcept { return {outcome_, 0}; }
+
+    task<io_result<void>> write(S& stream, frame_view payload) {
+        const std::unique_ptr<kept_edges> kept = std::move(kept_);
+        const frame_edges& edges = kept->edges;
+        socket_state& socket = *stream.collected_output();
+        if (payload.size() < copied_below) {
+            auto room = co_await output_awaitable(socket, true);
+            if (!room) co_return room;
+            put_frame(collect_output(socket, frame_size(edges, payload)), edges, payload);
+            co_return io_result<void>();
+        }
+        // What was collected, this header and this payload leave in one system call.
+        byte_buffer before = take_collected(socket);
+        const std::size_t earlier = before.size();
+        before.append(header_of(edges));
+        const frame_view pieces[] = {before.bytes(), payload, edges.trailer};
+        auto sent = co_await stream.send_all(std::span<const frame_view>(pieces));
+        if (sent) co_return io_result<void>();
+        if (sent.raw_status().is(errc::canceled) && sent.bytes() == 0) {
+            // Nothing has left: this frame is withdrawn, what was collected before it stays.
+            before.truncate(earlier);
+            give_back_collected(socket, std::move(before));
+        } else {
+            fail_output(socket, for_good(sent.raw_status()));
+        }
+        co_return io_result<void>(sent.raw_status(), 0);
+    }
+
+    task<io_result<void>> flush(S& stream) {
+        socket_state* socket = stream.collected_output();
+        if (!socket) co_return io_result<void>(not_open(), 0);
+        co_return co_await output_awaitable(*socket, false);
+    }
+
+    status failure(S& stream) const noexcept {
+        socket_state* socket = stream.collected_output();
+        return socket ? output_failure(*socket) : not_open();
+    }
+
+  private:
+    struct kept_edges : recycled_frame {
+        explicit kept_edges(const frame_edges& what) noexcept : edges(what) {}
+        frame_edges edges;
+    };
+
+    std::unique_ptr<kept_edges> kept_; ///< of the frame that write() is to send
+    status outcome_;
 };
 
 } // namespace detail
@@ -443,11 +557,13 @@ template <class S, codec C>
 requires readable_stream<std::remove_reference_t<S>>
 class frame_reader {
     using result = io_result<std::span<const std::byte>>;
-    using next_awaitable = detail::two_speed_awaitable<frame_reader, result>;
+    using next_awaitable = detail::next_awaitable<frame_reader, S>;
 
   public:
     /// Moves `stream` in; an lvalue is held by reference and must outlive the reader.
-    frame_reader(std::type_identity_t<S> stream, C how)
+    frame_reader(std::type_identity_t<S> stream, const C& how)
+        : stream_(std::forward<S>(stream)), codec_(how) {}
+    frame_reader(std::type_identity_t<S> stream, C&& how)
         : stream_(std::forward<S>(stream)), codec_(std::move(how)) {}
 
     /// The next frame's payload: a view into the reader's buffer, valid until the following next(). When a whole
@@ -493,7 +609,9 @@ class frame_writer {
 
   public:
     /// Moves `stream` in; an lvalue is held by reference and must outlive the writer.
-    frame_writer(std::type_identity_t<S> stream, C how)
+    frame_writer(std::type_identity_t<S> stream, const C& how)
+        : stream_(std::forward<S>(stream)), codec_(how) {}
+    frame_writer(std::type_identity_t<S> stream, C&& how)
         : stream_(std::forward<S>(stream)), codec_(std::move(how)) {}
 
     /// Writes one frame. Below 4 KiB the payload is copied behind the output collected so far, and the loop sends
@@ -541,12 +659,13 @@ template <class S, codec C>
 requires stream<std::remove_reference_t<S>>
 class framed {
     using frame = io_result<std::span<const std::byte>>;
-    using next_awaitable = detail::two_speed_awaitable<framed, frame>;
+    using next_awaitable = detail::next_awaitable<framed, S>;
     using write_awaitable = detail::two_speed_awaitable<framed, io_result<void>, std::span<const std::byte>>;
 
   public:
     /// Moves `stream` in; an lvalue is held by reference and must outlive this.
-    framed(std::type_identity_t<S> stream, C how)
+    framed(std::type_identity_t<S> stream, const C& how) : stream_(std::forward<S>(stream)), codec_(how) {}
+    framed(std::type_identity_t<S> stream, C&& how)
         : stream_(std::forward<S>(stream)), codec_(std::move(how)) {}
 
     /// frame_reader::next(); reports a failed send, too.
@@ -591,8 +710,7 @@ class framed {
         co_return outcome();
     }
     task<io_result<void>> receive() {
-        if constexpr (!detail::collecting_stream<std::remove_reference_t<S>>)
-            if (sink_.must_flush()) return flush_and_receive();
+        if (sink_.must_flush()) return flush_and_receive();
         return detail::receive_into(stream_, buffer_);
     }
     /// Side by side: a peer that wants to be read before it reads would wait for us for ever.

@@ -102,7 +102,7 @@ class PLAIT_API server {
     task_group sessions;
 
   private:
-    friend class session_watch;
+    friend class session_base;
     struct drain_hook : loop_hook {
         server* owner;
     };
@@ -134,62 +134,86 @@ class PLAIT_API server {
     bool signaled_ = false; ///< the first signal has come
 };
 
-/// A session's idle timer and its scope. Lives in the frame around the session.
-class PLAIT_API session_watch {
+/// What surrounds a session: whom it serves, and its idle timer if there is one.
+class PLAIT_API session_base : public child_base, public recycled_frame {
   public:
-    session_watch(server& owner, environment& env, socket_state* stream);
-    session_watch(const session_watch&) = delete;
-    session_watch& operator=(const session_watch&) = delete;
-    ~session_watch();
+    session_base(const session_base&) = delete;
+    session_base& operator=(const session_base&) = delete;
+
+  protected:
+    session_base(server& owner, socket_state& stream);
+    ~session_base();
+
+    void begin(pending*& child, std::coroutine_handle<> coroutine, environment& env);
+    /// What the exception that is being handled means to the server; one that ends it is kept.
+    std::error_code thrown() noexcept;
+    /// The task and its stream are gone.
+    void finish(std::error_code error) noexcept;
 
   private:
-    struct idle_timer : timer {
-        session_watch* owner;
-    };
-    void look() noexcept;
+    struct idle_watch;
 
-    server& server_;
-    environment& env_;
-    scope* outer_;
-    socket_state* stream_ = nullptr; ///< watched for traffic, if there is an idle time-out
-    scope scope_;
-    idle_timer idle_;
+    server& owner_;
+    idle_watch* idle_ = nullptr;
+    ip_address peer_; ///< known only if somebody wants to hear of errors: the stream is gone by then
+    std::uint16_t port_ = 0;
 };
 
-template <class F, class S>
-child run_session(server& owner, F& session, S stream) {
-    environment& env = co_await this_environment();
-    session_watch watch(owner, env, stream.collected_output());
-    endpoint peer;
-    if (owner.reports()) peer = stream.remote_endpoint().value_or(endpoint());
-    std::error_code error;
-    using result = await_result_t<std::invoke_result_t<F&, S>>;
+/// A session, `T` being what its task gives: void, or an io_result<void>.
+template <class T>
+class session_child final : public session_base {
+  public:
+    /// Starts `session(stream)`.
+    template <class F, class S>
+    static void start(server& owner, F& session, S stream) {
+        auto* made = new session_child(owner, *stream.collected_output());
 #if PLAIT_HAS_EXCEPTIONS
-    try {
+        try {
 #endif
-        if constexpr (std::is_void_v<result>) {
-            co_await session(std::move(stream));
-        } else {
-            const result outcome = co_await session(std::move(stream));
-            error = outcome.error();
-        }
+            made->work_ = session(std::move(stream));
 #if PLAIT_HAS_EXCEPTIONS
-    } catch (const std::system_error& thrown) {
-        if (!owner.reports()) {
-            owner.stop_accepting();
-            throw;
+        } catch (...) {
+            made->work_ = failed(std::current_exception());
         }
-        error = thrown.code();
-    } catch (...) {
-        if (!owner.reports()) {
-            owner.stop_accepting();
-            throw;
+#endif
+        auto coroutine = task_access::handle(made->work_);
+        PLAIT_ASSERT(coroutine, "a session is a task that was not moved from");
+        made->begin(coroutine.promise().child, coroutine, coroutine.promise().plait_environment());
+    }
+
+    void ended() noexcept override {
+        std::error_code error;
+#if PLAIT_HAS_EXCEPTIONS
+        try {
+#endif
+            auto& promise = task_access::handle(work_).promise();
+            if constexpr (std::is_void_v<T>)
+                promise.take();
+            else
+                error = promise.take().error();
+#if PLAIT_HAS_EXCEPTIONS
+        } catch (...) {
+            error = thrown();
         }
-        error = std::make_error_code(std::errc::state_not_recoverable);
+#endif
+        work_ = {};
+        finish(error);
+    }
+    void destroy() noexcept override { delete this; }
+
+  private:
+    using session_base::session_base;
+
+#if PLAIT_HAS_EXCEPTIONS
+    /// In place of a session that threw before it was one.
+    static task<T> failed(std::exception_ptr exception) {
+        std::rethrow_exception(std::move(exception));
+        co_return T();
     }
 #endif
-    if (error) owner.report(error, peer);
-}
+
+    task<T> work_;
+};
 
 } // namespace detail
 
@@ -206,6 +230,9 @@ child run_session(server& owner, F& session, S stream) {
 /// is none: accepting backs off and comes back.
 template <class L, class F>
 task<io_result<void>> serve(L listener, F session, serve_options options = {}) {
+    using stream_type = std::remove_cvref_t<decltype(*listener.accept().await_resume())>;
+    using session_child =
+        detail::session_child<detail::await_result_t<std::invoke_result_t<F&, stream_type>>>;
     detail::environment& env = co_await detail::this_environment();
     if (!listener.is_open()) co_return io_result<void>(detail::not_open(), 0);
     detail::server server(env, listener.listening_state(), options);
@@ -216,7 +243,7 @@ task<io_result<void>> serve(L listener, F session, serve_options options = {}) {
         auto stream = co_await listener.accept();
         if (stream) {
             server.accepted(*stream->collected_output());
-            server.sessions.adopt(detail::run_session(server, session, std::move(*stream)));
+            session_child::start(server, session, std::move(*stream));
             if (server.sessions.size() >= options.max_connections()) co_await server.wait_for_slot();
         } else {
             error = stream.error();

@@ -143,9 +143,15 @@ class promise_result<void> {
     std::exception_ptr exception_;
 };
 
+struct task_access;
+
 class task_promise_base : public promise_base {
   public:
-    std::coroutine_handle<> continuation; ///< set once the awaiting coroutine has really suspended
+    union {
+        std::coroutine_handle<> continuation =
+            nullptr;    ///< set once the awaiting coroutine has really suspended
+        pending* child; ///< nobody awaits this task (environment_.parent is null): it is a task_group's
+    };
 
     /// Names the parent as the loop's next to run instead of jumping to it: a symmetric transfer is a real call
     /// in g++ 12 below -O2 and under its sanitizers, and children that complete at once would then use up the stack.
@@ -154,7 +160,11 @@ class task_promise_base : public promise_base {
         template <class P>
         void await_suspend(std::coroutine_handle<P> handle) const noexcept {
             task_promise_base& promise = handle.promise();
-            if (promise.continuation) core_of(*promise.environment_.context).next = promise.continuation;
+            loop_core& core = core_of(*promise.environment_.context);
+            if (!promise.environment_.parent)
+                core.finished_child = promise.child;
+            else if (promise.continuation)
+                core.next = promise.continuation;
         }
         void await_resume() const noexcept {}
     };
@@ -226,6 +236,7 @@ class [[nodiscard]] task {
 
   private:
     friend promise_type;
+    friend struct detail::task_access;
     explicit task(std::coroutine_handle<promise_type> handle) noexcept : handle_(handle) {}
 
     void reset() noexcept { detail::destroy_frame(std::exchange(handle_, nullptr)); }
@@ -234,6 +245,14 @@ class [[nodiscard]] task {
 };
 
 namespace detail {
+
+/// For the library, which starts a task that nobody awaits.
+struct task_access {
+    template <class T>
+    static std::coroutine_handle<task_promise<T>> handle(task<T>& work) noexcept {
+        return work.handle_;
+    }
+};
 
 template <class T>
 task<T> task_promise<T>::get_return_object() noexcept {

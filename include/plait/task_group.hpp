@@ -17,6 +17,25 @@ class task_group;
 
 namespace detail {
 
+struct sibling : list_node {};
+
+/// A child of a task_group: a coroutine, `waiter`, that the loop starts, and something around it that the loop
+/// destroys once that has ended.
+struct child_base : pending, sibling {
+    explicit child_base(const pending_type& kind) noexcept : pending(kind) {}
+
+    /// The coroutine has ended.
+    virtual void ended() noexcept {}
+    /// Destroys the coroutine, ended or not, and this.
+    virtual void destroy() noexcept = 0;
+
+    task_group* group = nullptr;
+    std::exception_ptr exception; ///< for the group, after ended()
+
+  protected:
+    ~child_base() = default;
+};
+
 /// The coroutine around a child: holds the callable and its arguments, and is destroyed by the loop when it ends.
 class child {
   public:
@@ -27,13 +46,8 @@ class child {
 
 extern PLAIT_API const pending_type child_start;
 
-struct sibling : list_node {};
-
-struct child::promise_type : promise_base, pending, sibling {
-    task_group* group = nullptr;
-    std::exception_ptr exception;
-
-    promise_type() noexcept : pending(child_start) {}
+struct child::promise_type final : promise_base, child_base {
+    promise_type() noexcept : child_base(child_start) {}
 
     child get_return_object() noexcept {
         return child(std::coroutine_handle<promise_type>::from_promise(*this));
@@ -49,6 +63,9 @@ struct child::promise_type : promise_base, pending, sibling {
     final_awaiter final_suspend() const noexcept { return {}; }
     void return_void() const noexcept {}
     void unhandled_exception() noexcept { exception = std::current_exception(); }
+    void destroy() noexcept override {
+        destroy_frame(std::coroutine_handle<promise_type>::from_promise(*this));
+    }
 };
 
 template <class F, class... A>
@@ -81,8 +98,6 @@ class PLAIT_API task_group {
 
     /// Queues `work`.
     void spawn(task<> work) { adopt(detail::run_child_task(std::move(work))); }
-    // For the library: a coroutine that is a child itself.
-    void adopt(detail::child child) { adopt(child.handle); }
 
     /// Completes when every child has ended and its frame and arguments are gone. Rethrows the first exception;
     /// that exception has stopped the siblings. Cancelling the scope of the awaiting task cancels the children.
@@ -112,6 +127,9 @@ class PLAIT_API task_group {
     };
     join_awaitable join() noexcept { return join_awaitable(*this); }
 
+    // For the library: `child` belongs to the group from now on; the loop starts `coroutine`, which has `env`.
+    void adopt(detail::child_base& child, std::coroutine_handle<> coroutine, detail::environment& env);
+
     /// Cancels the children. Those spawned later start cancelled, until join() has returned.
     void request_stop() noexcept { scope_.cancel(); }
 
@@ -121,15 +139,18 @@ class PLAIT_API task_group {
   private:
     friend class detail::loop;
 
-    void adopt(std::coroutine_handle<detail::child::promise_type> child);
+    void adopt(detail::child child) {
+        detail::child::promise_type& promise = child.handle.promise();
+        adopt(promise, child.handle, promise.plait_environment());
+    }
     bool begin_join(std::coroutine_handle<> handle, detail::environment& env);
     void end_join();
     void forget_join() noexcept;
-    void child_ended(detail::child::promise_type& child) noexcept;
+    void child_ended(detail::child_base& child) noexcept;
 
     detail::scope scope_;
     detail::pending join_;
-    detail::list<detail::child::promise_type, detail::sibling> children_;
+    detail::list<detail::child_base, detail::sibling> children_;
     std::size_t size_ = 0;
     int exceptions_at_start_;
     std::exception_ptr exception_;

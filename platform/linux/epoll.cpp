@@ -25,11 +25,9 @@ struct epoll_socket {
     bool writable = true;
     bool hung_up = false; ///< the peer's end was reported: a short read is not the last word
 };
-static_assert(sizeof(epoll_socket) <= sizeof(socket_state::platform));
+static_assert(sizeof(epoll_socket) % 8 == 0 && alignof(epoll_socket) <= 8);
 
-epoll_socket& mine(socket_state& socket) noexcept {
-    return *reinterpret_cast<epoll_socket*>(socket.platform);
-}
+epoll_socket& mine(socket_state& socket) noexcept { return *static_cast<epoll_socket*>(socket.extra()); }
 
 class epoll_driver final : public linux_driver {
   public:
@@ -49,7 +47,8 @@ class epoll_driver final : public linux_driver {
     void wait(steady_time deadline) override;
     bool start(operation& op) override;
     void cancel(operation& op) noexcept override;
-    void attach(socket_state& socket) noexcept override { ::new (socket.platform) epoll_socket; }
+    std::size_t socket_bytes() const noexcept override { return sizeof(epoll_socket); }
+    void attach(socket_state& socket) noexcept override { ::new (socket.extra()) epoll_socket; }
     using linux_driver::close;
     bool close(socket_state& socket) noexcept override {
         close(socket.handle); // leaves the epoll set by itself

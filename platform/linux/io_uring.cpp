@@ -42,7 +42,6 @@ struct unclaimed {
 /// What this driver keeps in a socket's state block: its multishot receive or accept, and what that brought.
 struct uring_socket {
     unclaimed* first = nullptr;
-    unclaimed* last = nullptr;
     std::uint8_t count = 0;
     bool armed = false;           ///< the multishot is in the kernel
     bool ending = false;          ///< and its cancellation was asked for
@@ -50,11 +49,9 @@ struct uring_socket {
     bool private_receive = false; ///< the receive in flight fills a private buffer, the pool being exhausted
     status failure;               ///< what the multishot ended with, until somebody is told
 };
-static_assert(sizeof(uring_socket) <= sizeof(socket_state::platform));
+static_assert(sizeof(uring_socket) % 8 == 0 && alignof(uring_socket) <= 8);
 
-uring_socket& mine(socket_state& socket) noexcept {
-    return *reinterpret_cast<uring_socket*>(socket.platform);
-}
+uring_socket& mine(socket_state& socket) noexcept { return *static_cast<uring_socket*>(socket.extra()); }
 
 /// Pieces that may wait unclaimed before a stream's multishot is cancelled, to let the peer feel it.
 constexpr unsigned most_unclaimed = 4;
@@ -74,7 +71,8 @@ class uring_driver final : public linux_driver {
     void wait(steady_time deadline) override;
     bool start(operation& op) override;
     void cancel(operation& op) noexcept override;
-    void attach(socket_state& socket) noexcept override { ::new (socket.platform) uring_socket; }
+    std::size_t socket_bytes() const noexcept override { return sizeof(uring_socket); }
+    void attach(socket_state& socket) noexcept override { ::new (socket.extra()) uring_socket; }
     bool close(socket_state& socket) noexcept override;
     using linux_driver::close;
     void pause_accept(socket_state& socket) noexcept override { end_multishot(socket); }
@@ -109,7 +107,8 @@ class uring_driver final : public linux_driver {
     bool claim(operation& op) noexcept;
     static void deliver(socket_state& socket, operation& op, std::byte* data, std::size_t size,
                         buffer_block* block);
-    static void keep(uring_socket& own, std::byte* data, std::size_t size, buffer_block* block) noexcept;
+    static unclaimed& keep(uring_socket& own, std::byte* data, std::size_t size,
+                           buffer_block* block) noexcept;
 
     io_uring ring_{};
     bool made_ = false;
@@ -362,8 +361,7 @@ void uring_driver::on_multishot(socket_state& socket, int result, unsigned flags
                 finish(socket.receive, 0);
                 complete(socket.receive);
             } else {
-                keep(own, nullptr, 0, nullptr);
-                own.last->accepted = result;
+                keep(own, nullptr, 0, nullptr).accepted = result;
                 end_multishot(socket); // nobody is accepting: the rest waits in the backlog
             }
         }
@@ -428,14 +426,17 @@ void uring_driver::multishot_ended(socket_state& socket, int result) {
     }
 }
 
-void uring_driver::keep(uring_socket& own, std::byte* data, std::size_t size, buffer_block* block) noexcept {
+unclaimed& uring_driver::keep(uring_socket& own, std::byte* data, std::size_t size,
+                              buffer_block* block) noexcept {
     auto* item = ::new (allocate(sizeof(unclaimed))) unclaimed;
     item->data = data;
     item->size = size;
     item->block = block;
-    (own.first ? own.last->next : own.first) = item;
-    own.last = item;
+    unclaimed** end = &own.first; // they are few
+    while (*end) end = &(*end)->next;
+    *end = item;
     ++own.count;
+    return *item;
 }
 
 /// Gives `op` what came before it was asked for. False when there is nothing.

@@ -18,6 +18,8 @@ PLAIT_API void abandon_operation(operation& op) noexcept;
 
 PLAIT_API io_result<std::size_t> take_receive(operation& op) noexcept;
 PLAIT_API io_result<lease> take_lease(operation& op) noexcept;
+/// The end of a lease operation whose pieces went to a taker.
+PLAIT_API status take_pieces(operation& op) noexcept;
 PLAIT_API io_result<std::size_t> take_send(operation& op) noexcept;
 PLAIT_API io_result<native_socket> take_accept(operation& op) noexcept;
 PLAIT_API io_result<void> take_connect(operation& op) noexcept;

@@ -56,42 +56,54 @@ struct operation : pending {
     };
     std::size_t transferred = 0; ///< bytes moved since the await began, over all restarts
     status result;
+};
 
-    /// For the driver: what the system needs while the operation is in flight (an OVERLAPPED, for one).
-    alignas(8) std::byte platform[40] = {};
+/// Takes what a lease operation brought, from inside the loop. One who needs more, because a message is not
+/// complete yet, gets it without a coroutine being resumed in between.
+struct lease_taker {
+    /// The lease, of op's data, size and block, is `self`'s now. True: the await is over. False: the operation goes
+    /// on; op.boundary says whether draining may end it.
+    bool (*take)(lease_taker& self, operation& op) noexcept;
+};
+
+/// For an idle time-out: when bytes last moved on a stream. `stream` becomes nullptr when its block is freed.
+struct traffic_watch {
+    socket_state* stream = nullptr;
+    steady_time active{};
 };
 
 enum class socket_kind : std::uint8_t { stream, listener };
 
 /// One recycled allocation for each socket, freed after the last completion.
 struct socket_state : list_node {
-    socket_state(loop& owner, socket_kind what, native_socket native) noexcept;
+    socket_state(loop& owner, socket_kind what, native_socket native, std::size_t extra) noexcept;
     ~socket_state() {
-        if (watcher) *watcher = nullptr;
+        if (watch) watch->stream = nullptr;
     }
 
     loop* context;
     native_socket handle;
+    std::uint16_t extra_bytes; ///< behind this block
     socket_kind kind;
-    bool drainable = false;   ///< accepted by serve: boundary receives end when the context drains
-    bool polite = false;      ///< accepted by serve: destroying the stream closes it politely
-    bool ended = false;       ///< the end of the peer's stream was received
-    bool half_closed = false; ///< our end of the stream was sent
-    bool owned = true;        ///< a stream or listener object refers to this block
-    bool closing = false;     ///< nothing can be started any more
-    bool close_started = false;
-    outbox* output = nullptr;         ///< collected output, while there is any
-    status send_failure;              ///< sticky: what a send of collected output ended with
-    steady_time active{};             ///< when bytes last moved
-    socket_state** watcher = nullptr; ///< set to nullptr when this block is freed
-    bool* closed_flag = nullptr;      ///< set when the system has closed the socket
+    bool drainable : 1 = false; ///< accepted by serve: boundary receives end when the context drains
+    bool polite : 1 = false;    ///< accepted by serve: destroying the stream closes it politely
+    bool ended : 1 = false;     ///< the end of the peer's stream was received
+    bool owned : 1 = true;      ///< a stream or listener object refers to this block
+    bool closing : 1 = false;   ///< nothing can be started any more
+    bool close_started : 1 = false;
+    outbox* output = nullptr; ///< collected output, while there is any
+    status send_failure;      ///< sticky: what a send of collected output ended with
+    traffic_watch* watch = nullptr;
+    lease_taker* taker = nullptr; ///< of the lease operation that is awaited, if it has one
+    bool* closed_flag = nullptr;  ///< set when the system has closed the socket
 
     operation receive;
     operation send;
 
-    /// For the driver: multishot receives, queues of results.
-    alignas(8) std::byte platform[48] = {};
+    /// What the driver keeps for this socket: driver::socket_bytes() bytes, aligned to 8.
+    void* extra() noexcept { return this + 1; }
 };
+static_assert(sizeof(socket_state) % 8 == 0);
 
 } // namespace detail
 } // namespace plait::inline v1
