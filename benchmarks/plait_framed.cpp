@@ -17,7 +17,8 @@ plait::task<> session(plait::tcp_stream stream) {
 plait::task<> serve_all(std::uint16_t port) {
     auto listener = co_await plait::tcp_listener::bind({"127.0.0.1", port});
     announce(listener.value().local_endpoint().value().port(), co_await plait::this_context());
-    co_await plait::serve(std::move(listener).value(), session);
+    auto served = co_await plait::serve(std::move(listener).value(), session);
+    served.value();
 }
 
 } // namespace

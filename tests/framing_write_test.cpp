@@ -404,7 +404,9 @@ TEST_CASE("collected output of a writer that waits stays near 64 KiB", "[framing
         CHECK(written * 1004 >= 64 * 1024);
         CHECK(written * 1004 <= 80 * 1024);
         std::string got;
-        auto reading = [&]() -> task<> { got = co_await support::receive_text(right, written * 1004); };
+        auto reading = [&, &right = right]() -> task<> {
+            got = co_await support::receive_text(right, written * 1004);
+        };
         auto flushing = [&]() -> task<> {
             auto flushed = co_await messages.flush();
             CHECK(flushed);
@@ -722,7 +724,7 @@ TEST_CASE("on a stream type of one's own a write waits for a next that flushes, 
             auto flushed = co_await messages.flush();
             CHECK(flushed);
         };
-        auto peer = [&]() -> task<> {
+        auto peer = [&, &right = right]() -> task<> {
             co_await support::turns(5);
             group.request_stop();
             co_await support::turns(5);
