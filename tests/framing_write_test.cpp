@@ -404,8 +404,8 @@ TEST_CASE("collected output of a writer that waits stays near 64 KiB", "[framing
         CHECK(written * 1004 >= 64 * 1024);
         CHECK(written * 1004 <= 80 * 1024);
         std::string got;
-        auto reading = [&, &right = right]() -> task<> {
-            got = co_await support::receive_text(right, written * 1004);
+        auto reading = [&, &other = right]() -> task<> {
+            got = co_await support::receive_text(other, written * 1004);
         };
         auto flushing = [&]() -> task<> {
             auto flushed = co_await messages.flush();
@@ -724,11 +724,11 @@ TEST_CASE("on a stream type of one's own a write waits for a next that flushes, 
             auto flushed = co_await messages.flush();
             CHECK(flushed);
         };
-        auto peer = [&, &right = right]() -> task<> {
+        auto peer = [&, &other = right]() -> task<> {
             co_await support::turns(5);
             group.request_stop();
             co_await support::turns(5);
-            got = co_await support::receive_text(right, expected.size());
+            got = co_await support::receive_text(other, expected.size());
         };
         co_await plait::when_all(writing(), peer());
         co_await group.join();

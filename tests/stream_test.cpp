@@ -494,16 +494,16 @@ TEST_CASE("send_all to an end that is gone tells how much had left", "[stream]")
         auto [left, right] = plait::memory_stream_pair(4);
         std::size_t bytes = 0;
         std::error_code error;
-        auto sends = [&left = left, &bytes, &error]() -> task<> {
-            auto sent = co_await left.send_all("123456789");
+        auto sends = [&sender = left, &bytes, &error]() -> task<> {
+            auto sent = co_await sender.send_all("123456789");
             bytes = sent.bytes();
             error = sent.error();
         };
-        auto takes_some = [&right = right]() -> task<> {
+        auto takes_some = [&receiver = right]() -> task<> {
             std::array<std::byte, 3> buffer;
-            static_cast<void>(co_await right.recv_exactly(buffer));
+            static_cast<void>(co_await receiver.recv_exactly(buffer));
             for (int i = 0; i < 3; ++i) co_await plait::yield();
-            static_cast<void>(co_await right.close());
+            static_cast<void>(co_await receiver.close());
         };
         co_await plait::when_all(sends(), takes_some());
         CHECK(error == std::errc::broken_pipe);
