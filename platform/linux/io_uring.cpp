@@ -291,8 +291,13 @@ void uring_driver::on_operation(operation& op, int result, unsigned) {
             op.block->release(*op.block);
         }
     }
+    if (result == -EINTR && !op.canceling) { // nothing has moved: once more
+        if (start(op)) complete(op);
+        return;
+    }
     if (result < 0) {
-        finish(op, native_error(-result));
+        // A cancellation that meets a running operation interrupts it.
+        finish(op, result == -EINTR ? status(errc::canceled) : native_error(-result));
     } else if (op.kind == op_kind::receive || op.kind == op_kind::lease) {
         if (result == 0)
             finish(op, errc::end_of_stream);
@@ -396,7 +401,7 @@ void uring_driver::multishot_ended(socket_state& socket, int result) {
     const bool brought_something = listener ? result >= 0 : result > 0;
     const bool no_buffers =
         !listener && result == -ENOBUFS; // our pool is empty; possibly nothing is to be received
-    if (brought_something || result == -ECANCELED || no_buffers) {
+    if (brought_something || result == -ECANCELED || result == -EINTR || no_buffers) {
         if (!own.waiting) return;
         if (op.dont_wait) {
             own.waiting = false;
