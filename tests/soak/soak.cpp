@@ -215,7 +215,7 @@ task<> slow_client(shared& all) {
         const std::string frame = std::string("\0\0\0\5", 4) + "hello";
         for (const char& each : frame) {
             all.expect((co_await stream.send_all(std::string_view(&each, 1))).has_value());
-            co_await plait::sleep_for(1ms);
+            static_cast<void>(co_await plait::sleep_for(1ms));
         }
         std::string answer(frame.size(), '\0');
         for (char& each : answer)
