@@ -10,6 +10,9 @@
 #include <plait/tcp.hpp>
 #include <plait/time.hpp>
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -65,12 +68,21 @@ inline void reset_by(plait::tcp_stream& stream) {
     stream = plait::tcp_stream();
 }
 
-/// Sends until the peer's window and our buffer are full; answers how many bytes that took. A delayed acknowledgement
-/// makes room again for a while.
+/// Bytes that are under way, so that their acknowledgement will make room again.
+inline bool acknowledgements_are_due(const plait::tcp_stream& stream) {
+    const int descriptor = static_cast<int>(stream.native_handle());
+    int kept = 0, unsent = 0;
+    must(::ioctl(descriptor, SIOCOUTQ, &kept) == 0 && ::ioctl(descriptor, SIOCOUTQNSD, &unsent) == 0,
+         "SIOCOUTQ");
+    return kept != unsent;
+}
+
+/// Sends until the peer's window and our buffer are full; answers how many bytes that took.
 inline plait::task<std::size_t> fill(plait::tcp_stream& stream, std::byte with) {
     const std::vector<std::byte> piece(64 * 1024, with);
     std::size_t total = 0;
-    for (int full = 0; full < 3;) {
+    constexpr int long_enough = 50; // a segment that the peer had no room for is not acknowledged for long
+    for (int full = 0; full < 3 || (full < long_enough && acknowledgements_are_due(stream));) {
         auto sent = co_await plait::with_timeout(stream.send(piece), std::chrono::milliseconds(20));
         total += sent.bytes();
         full = sent ? 0 : full + 1;
