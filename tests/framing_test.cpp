@@ -31,6 +31,26 @@ using support::tcp_pair;
 
 namespace {
 
+// `body(from, to)` on two connected ends, of each kind of stream that a reader tells apart.
+
+template <class B>
+task<> with_memory_pair(B& body, std::size_t capacity = 64 * 1024) {
+    auto [from, to] = plait::memory_stream_pair(capacity);
+    co_await body(from, to);
+}
+
+template <class B>
+task<> with_own_pair(B& body, std::size_t capacity = 64 * 1024) {
+    auto [to, from] = support::own_stream_pair(capacity);
+    co_await body(from, to);
+}
+
+template <class B>
+task<> with_tcp_pair(B& body) {
+    tcp_pair pair = co_await support::connected();
+    co_await body(pair.left, pair.right);
+}
+
 /// What a reader gave: a frame, or an error.
 struct outcome {
     std::string frame;
@@ -257,16 +277,8 @@ TEST_CASE("recv_exactly tells a cut from an end, and 0 bytes succeed at once", "
         auto still_nothing = co_await to.recv_exactly(std::span<std::byte>());
         CHECK(still_nothing.value() == 0);
     };
-    auto in_memory = [&]() -> task<> {
-        auto [from, to] = plait::memory_stream_pair();
-        co_await body(from, to);
-    };
-    auto over_tcp = [&]() -> task<> {
-        tcp_pair pair = co_await support::connected();
-        co_await body(pair.left, pair.right);
-    };
-    plait::run(in_memory());
-    plait::run(over_tcp());
+    plait::run(with_memory_pair(body));
+    plait::run(with_tcp_pair(body));
 }
 
 TEST_CASE("a reader agrees with its codec over random bytes and random cuts", "[framing]") {
@@ -350,16 +362,8 @@ TEST_CASE("a view stays as it is until the following next", "[framing]") {
             CHECK(as_text(*three) == "third");
         }
     };
-    auto in_memory = [&]() -> task<> {
-        auto [from, to] = plait::memory_stream_pair();
-        co_await body(from, to);
-    };
-    auto over_tcp = [&]() -> task<> {
-        tcp_pair pair = co_await support::connected();
-        co_await body(pair.left, pair.right);
-    };
-    plait::run(in_memory());
-    plait::run(over_tcp());
+    plait::run(with_memory_pair(body));
+    plait::run(with_tcp_pair(body));
 }
 
 TEST_CASE("next does not suspend and makes no system call when a whole frame is there", "[framing]") {
@@ -405,21 +409,9 @@ TEST_CASE("cancelling next at every byte loses none", "[framing]") {
                 }
             }
         };
-        auto in_memory = [&]() -> task<> {
-            auto [from, to] = plait::memory_stream_pair();
-            co_await body(from, to);
-        };
-        auto own = [&]() -> task<> {
-            auto [to, from] = support::own_stream_pair();
-            co_await body(from, to);
-        };
-        auto over_tcp = [&]() -> task<> {
-            tcp_pair pair = co_await support::connected();
-            co_await body(pair.left, pair.right);
-        };
-        context.run(in_memory());
-        context.run(own());
-        context.run(over_tcp());
+        context.run(with_memory_pair(body));
+        context.run(with_own_pair(body));
+        context.run(with_tcp_pair(body));
     });
 }
 
@@ -449,21 +441,9 @@ TEST_CASE("a next that loses in when_any loses no byte", "[framing]") {
         };
         co_await plait::when_all(sending(), receiving());
     };
-    auto in_memory = [&]() -> task<> {
-        auto [from, to] = plait::memory_stream_pair(7);
-        co_await body(from, to);
-    };
-    auto own = [&]() -> task<> {
-        auto [to, from] = support::own_stream_pair(7);
-        co_await body(from, to);
-    };
-    auto over_tcp = [&]() -> task<> {
-        tcp_pair pair = co_await support::connected();
-        co_await body(pair.left, pair.right);
-    };
-    plait::run(in_memory());
-    plait::run(own());
-    plait::run(over_tcp());
+    plait::run(with_memory_pair(body, 7));
+    plait::run(with_own_pair(body, 7));
+    plait::run(with_tcp_pair(body));
 }
 
 TEST_CASE("a fatal error repeats, whatever comes after it", "[framing]") {
@@ -562,21 +542,9 @@ TEST_CASE("a stream that ends inside a frame is truncated at every offset", "[fr
                         CHECK(end.error() == expected);
                     }
                 };
-                auto in_memory = [&]() -> task<> {
-                    auto [from, to] = plait::memory_stream_pair();
-                    co_await body(from, to);
-                };
-                auto own = [&]() -> task<> {
-                    auto [to, from] = support::own_stream_pair();
-                    co_await body(from, to);
-                };
-                auto over_tcp = [&]() -> task<> {
-                    tcp_pair pair = co_await support::connected();
-                    co_await body(pair.left, pair.right);
-                };
-                context.run(in_memory());
-                context.run(own());
-                context.run(over_tcp());
+                context.run(with_memory_pair(body));
+                context.run(with_own_pair(body));
+                context.run(with_tcp_pair(body));
             }
         }
     });
@@ -619,21 +587,9 @@ TEST_CASE("a header that claims gigabytes makes the reader reserve nothing", "[f
         }
         CHECK(support::allocated_bytes() - before < 256 * 1024); // frames of coroutines among them
     };
-    auto in_memory = [&]() -> task<> {
-        auto [from, to] = plait::memory_stream_pair();
-        co_await body(from, to);
-    };
-    auto own = [&]() -> task<> {
-        auto [to, from] = support::own_stream_pair();
-        co_await body(from, to);
-    };
-    auto over_tcp = [&]() -> task<> {
-        tcp_pair pair = co_await support::connected();
-        co_await body(pair.left, pair.right);
-    };
-    plait::run(in_memory());
-    plait::run(own());
-    plait::run(over_tcp());
+    plait::run(with_memory_pair(body));
+    plait::run(with_own_pair(body));
+    plait::run(with_tcp_pair(body));
 }
 
 namespace {
@@ -717,16 +673,8 @@ TEST_CASE("a large frame arrives whole", "[framing]") {
         };
         co_await plait::when_all(sending(), receiving());
     };
-    auto in_memory = [&]() -> task<> {
-        auto [from, to] = plait::memory_stream_pair();
-        co_await body(from, to);
-    };
-    auto over_tcp = [&]() -> task<> {
-        tcp_pair pair = co_await support::connected();
-        co_await body(pair.left, pair.right);
-    };
-    plait::run(in_memory());
-    plait::run(over_tcp());
+    plait::run(with_memory_pair(body));
+    plait::run(with_tcp_pair(body));
 }
 
 // --- whose stream, whose codec -------------------------------------------------------------------------------------
@@ -776,21 +724,9 @@ TEST_CASE("a framed that is moved between awaits goes on with the bytes that it 
         auto answer = co_await support::receive_text(from, 10);
         CHECK(answer == length_framed("answer"));
     };
-    auto in_memory = [&]() -> task<> {
-        auto [from, to] = plait::memory_stream_pair();
-        co_await body(from, to);
-    };
-    auto own = [&]() -> task<> {
-        auto [to, from] = support::own_stream_pair();
-        co_await body(from, to);
-    };
-    auto over_tcp = [&]() -> task<> {
-        tcp_pair pair = co_await support::connected();
-        co_await body(pair.left, pair.right);
-    };
-    plait::run(in_memory());
-    plait::run(own());
-    plait::run(over_tcp());
+    plait::run(with_memory_pair(body));
+    plait::run(with_own_pair(body));
+    plait::run(with_tcp_pair(body));
 }
 
 namespace {
