@@ -1,7 +1,7 @@
 /// The epoll driver: completions over readiness. An operation is tried when its socket may be ready, and waits for
 /// the next edge when it is not.
 
-#include "platform/linux/lease_pool.hpp"
+#include "platform/lease_pool.hpp"
 #include "platform/linux/socket.hpp"
 
 #include <sys/epoll.h>

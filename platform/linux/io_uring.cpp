@@ -1,8 +1,8 @@
 /// The io_uring driver: one system call a turn submits everything and collects everything.
 
 #include "platform/linux/buffer_ring.hpp"
-#include "platform/linux/private_buffer.hpp"
 #include "platform/linux/socket.hpp"
+#include "platform/private_buffer.hpp"
 
 #include <fcntl.h>
 #include <liburing.h>

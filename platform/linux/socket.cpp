@@ -2,16 +2,12 @@
 
 #include <plait/tcp.hpp>
 
-#include <arpa/inet.h>
-#include <net/if.h>
 #include <netinet/tcp.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
-#include <cstring>
 
 namespace plait::inline v1 {
 namespace detail {
@@ -42,8 +38,6 @@ option_name native_name(socket_option option) noexcept {
     return {-1, -1};
 }
 
-int family_of(const endpoint& where) noexcept { return where.address().is_v6() ? AF_INET6 : AF_INET; }
-
 } // namespace
 
 status native_error(int code) noexcept {
@@ -65,73 +59,6 @@ status native_error(int code) noexcept {
 }
 
 status last_error() noexcept { return native_error(errno); }
-
-// --- addresses ---------------------------------------------------------------------------------------------
-
-socket_address::socket_address(const endpoint& where) noexcept {
-    const ip_address& address = where.address();
-    if (address.is_v6()) {
-        auto& in6 = reinterpret_cast<sockaddr_in6&>(storage);
-        in6.sin6_family = AF_INET6;
-        in6.sin6_port = htons(where.port());
-        in6.sin6_scope_id = address.scope();
-        std::memcpy(&in6.sin6_addr, address.octets().data(), 16);
-        size = sizeof in6;
-    } else {
-        auto& in4 = reinterpret_cast<sockaddr_in&>(storage);
-        in4.sin_family = AF_INET;
-        in4.sin_port = htons(where.port());
-        std::memcpy(&in4.sin_addr, address.octets().data(), 4);
-        size = sizeof in4;
-    }
-}
-
-endpoint socket_address::to_endpoint() const noexcept {
-    if (storage.ss_family == AF_INET6) {
-        const auto& in6 = reinterpret_cast<const sockaddr_in6&>(storage);
-        std::array<std::uint8_t, 16> octets;
-        std::memcpy(octets.data(), &in6.sin6_addr, 16);
-        return endpoint(ip_address::v6(octets, in6.sin6_scope_id), ntohs(in6.sin6_port));
-    }
-    const auto& in4 = reinterpret_cast<const sockaddr_in&>(storage);
-    std::array<std::uint8_t, 4> octets;
-    std::memcpy(octets.data(), &in4.sin_addr, 4);
-    return endpoint(ip_address::v4(octets), ntohs(in4.sin_port));
-}
-
-std::optional<ip_address> parse_address(std::string_view text) noexcept {
-    std::array<char, INET6_ADDRSTRLEN + IF_NAMESIZE + 1> copy{};
-    if (text.size() >= copy.size() || text.find('\0') != std::string_view::npos) return std::nullopt;
-    std::memcpy(copy.data(), text.data(), text.size());
-    char* zone = std::strchr(copy.data(), '%');
-    if (zone) *zone++ = '\0';
-    std::array<std::uint8_t, 16> octets;
-    if (inet_pton(AF_INET6, copy.data(), octets.data()) == 1) {
-        std::uint32_t scope = 0;
-        if (zone && (scope = if_nametoindex(zone)) == 0) {
-            const char* const zone_end = zone + std::strlen(zone);
-            const auto [end, failure] = std::from_chars(zone, zone_end, scope);
-            if (failure != std::errc() || end != zone_end || scope == 0) return std::nullopt;
-        }
-        return ip_address::v6(octets, scope);
-    }
-    std::array<std::uint8_t, 4> four;
-    if (!zone && inet_pton(AF_INET, copy.data(), four.data()) == 1) return ip_address::v4(four);
-    return std::nullopt;
-}
-
-std::string print_address(const ip_address& address) {
-    std::array<char, INET6_ADDRSTRLEN> text{};
-    inet_ntop(address.is_v6() ? AF_INET6 : AF_INET, address.octets().data(), text.data(), text.size());
-    std::string result = text.data();
-    if (address.scope() != 0) {
-        std::array<char, IF_NAMESIZE> name{};
-        result += '%';
-        result += if_indextoname(address.scope(), name.data()) ? std::string(name.data())
-                                                               : std::to_string(address.scope());
-    }
-    return result;
-}
 
 std::size_t gather(const operation& op, std::span<iovec> out) noexcept {
     const std::size_t count = std::min<std::size_t>(op.piece_count, out.size());

@@ -2,26 +2,13 @@
 /// What every Linux driver shares: sockets, their options and addresses, over plain system calls.
 
 #include "platform/driver.hpp"
+#include "platform/socket_address.hpp"
 
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 namespace plait::inline v1 {
 namespace detail {
-
-/// An endpoint as the kernel takes it.
-struct socket_address {
-    socket_address() noexcept = default;
-    explicit socket_address(const endpoint& where) noexcept;
-
-    endpoint to_endpoint() const noexcept;
-    const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
-    sockaddr* get() noexcept { return reinterpret_cast<sockaddr*>(&storage); }
-
-    sockaddr_storage storage{};
-    socklen_t size = sizeof storage;
-};
 
 /// errno of the last failed call, as a portable code.
 status last_error() noexcept;

@@ -1,6 +1,6 @@
-#include "platform/linux/lease_pool.hpp"
+#include "platform/lease_pool.hpp"
 
-#include "platform/linux/private_buffer.hpp"
+#include "platform/private_buffer.hpp"
 
 #include <algorithm>
 

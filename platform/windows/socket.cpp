@@ -1,0 +1,271 @@
+#include "platform/windows/socket.hpp"
+
+#include <plait/tcp.hpp>
+
+#include <algorithm>
+#include <array>
+
+namespace plait::inline v1 {
+namespace detail {
+namespace {
+
+// mingw's headers are older than these options of Windows 10.
+constexpr int tcp_keep_idle = 3;      // TCP_KEEPIDLE, seconds
+constexpr int tcp_keep_count = 16;    // TCP_KEEPCNT
+constexpr int tcp_keep_interval = 17; // TCP_KEEPINTVL, seconds
+constexpr int tcp_max_rt_ms = 14;     // TCP_MAXRTMS, milliseconds
+constexpr int handles_closed = 676;   // ERROR_HANDLES_CLOSED
+
+struct option_name {
+    int level;
+    int name;
+};
+
+/// {-1, -1} for what Winsock does not have.
+option_name native_name(socket_option option) noexcept {
+    switch (option) {
+    case socket_option::no_delay: return {IPPROTO_TCP, TCP_NODELAY};
+    case socket_option::keep_alive: return {SOL_SOCKET, SO_KEEPALIVE};
+    case socket_option::keep_alive_idle: return {IPPROTO_TCP, tcp_keep_idle};
+    case socket_option::keep_alive_interval: return {IPPROTO_TCP, tcp_keep_interval};
+    case socket_option::keep_alive_count: return {IPPROTO_TCP, tcp_keep_count};
+    case socket_option::linger: return {SOL_SOCKET, SO_LINGER};
+    case socket_option::receive_buffer: return {SOL_SOCKET, SO_RCVBUF};
+    case socket_option::send_buffer: return {SOL_SOCKET, SO_SNDBUF};
+    case socket_option::user_timeout: return {IPPROTO_TCP, tcp_max_rt_ms};
+    case socket_option::v6_only: return {IPPROTO_IPV6, IPV6_V6ONLY};
+    case socket_option::reuse_address: return {SOL_SOCKET, SO_REUSEADDR};
+    case socket_option::reuse_port: break;
+    }
+    return {-1, -1};
+}
+
+struct error_pair {
+    int native;
+    std::errc portable;
+};
+
+/// Winsock's codes, and those of the system that its overlapped operations end with.
+constexpr error_pair error_table[] = {
+    {WSAEINTR, std::errc::interrupted},
+    {WSAEBADF, std::errc::bad_file_descriptor},
+    {WSAEACCES, std::errc::permission_denied},
+    {WSAEFAULT, std::errc::bad_address},
+    {WSAEINVAL, std::errc::invalid_argument},
+    {WSAEMFILE, std::errc::too_many_files_open},
+    {WSAEWOULDBLOCK, std::errc::operation_would_block},
+    {WSAEINPROGRESS, std::errc::operation_in_progress},
+    {WSAEALREADY, std::errc::connection_already_in_progress},
+    {WSAENOTSOCK, std::errc::not_a_socket},
+    {WSAEDESTADDRREQ, std::errc::destination_address_required},
+    {WSAEMSGSIZE, std::errc::message_size},
+    {WSAEPROTOTYPE, std::errc::wrong_protocol_type},
+    {WSAENOPROTOOPT, std::errc::no_protocol_option},
+    {WSAEPROTONOSUPPORT, std::errc::protocol_not_supported},
+    {WSAEOPNOTSUPP, std::errc::operation_not_supported},
+    {WSAEAFNOSUPPORT, std::errc::address_family_not_supported},
+    {WSAEADDRINUSE, std::errc::address_in_use},
+    {WSAEADDRNOTAVAIL, std::errc::address_not_available},
+    {WSAENETDOWN, std::errc::network_down},
+    {WSAENETUNREACH, std::errc::network_unreachable},
+    {WSAENETRESET, std::errc::network_reset},
+    {WSAECONNABORTED, std::errc::connection_aborted},
+    {WSAECONNRESET, std::errc::connection_reset},
+    {WSAENOBUFS, std::errc::no_buffer_space},
+    {WSAEISCONN, std::errc::already_connected},
+    {WSAENOTCONN, std::errc::not_connected},
+    {WSAESHUTDOWN, std::errc::broken_pipe},
+    {WSAETIMEDOUT, std::errc::timed_out},
+    {WSAECONNREFUSED, std::errc::connection_refused},
+    {WSAENAMETOOLONG, std::errc::filename_too_long},
+    {WSAEHOSTDOWN, std::errc::host_unreachable},
+    {WSAEHOSTUNREACH, std::errc::host_unreachable},
+    {WSA_NOT_ENOUGH_MEMORY, std::errc::not_enough_memory},
+    {WSA_INVALID_HANDLE, std::errc::bad_file_descriptor},
+    {WSA_INVALID_PARAMETER, std::errc::invalid_argument},
+    {ERROR_NETNAME_DELETED, std::errc::connection_reset},
+    {ERROR_PORT_UNREACHABLE, std::errc::connection_refused},
+    {ERROR_CONNECTION_REFUSED, std::errc::connection_refused},
+    {ERROR_CONNECTION_ABORTED, std::errc::connection_aborted},
+    {ERROR_NETWORK_UNREACHABLE, std::errc::network_unreachable},
+    {ERROR_HOST_UNREACHABLE, std::errc::host_unreachable},
+    {ERROR_SEM_TIMEOUT, std::errc::timed_out},
+    {ERROR_TOO_MANY_OPEN_FILES, std::errc::too_many_files_open},
+    {ERROR_NO_SYSTEM_RESOURCES, std::errc::no_buffer_space},
+    {ERROR_ACCESS_DENIED, std::errc::permission_denied},
+    {ERROR_NOT_SUPPORTED, std::errc::operation_not_supported},
+};
+
+} // namespace
+
+status native_error(int code) noexcept {
+    if (code == 0) return {};
+    // What was asked for, or the end of the socket: both are what a cancellation looks like.
+    if (code == WSA_OPERATION_ABORTED || code == handles_closed || code == WSAECANCELLED)
+        return errc::canceled;
+    for (const error_pair& each : error_table)
+        if (each.native == code) return std::make_error_code(each.portable);
+    return std::error_code(code, std::system_category());
+}
+
+status last_error() noexcept { return native_error(WSAGetLastError()); }
+
+status winsock() noexcept {
+    static const int outcome = [] {
+        WSADATA unused{};
+        return WSAStartup(MAKEWORD(2, 2), &unused);
+    }();
+    return native_error(outcome);
+}
+
+status find_extensions(extensions& out) noexcept {
+    SOCKET any = INVALID_SOCKET;
+    if (const status failure = make_socket(AF_INET, any); !failure.ok()) return failure;
+    auto find = [any](GUID name, auto& function) {
+        DWORD size = 0;
+        return WSAIoctl(any, SIO_GET_EXTENSION_FUNCTION_POINTER, &name, sizeof name, &function,
+                        sizeof function, &size, nullptr, nullptr) == 0;
+    };
+    const bool found = find(WSAID_ACCEPTEX, out.accept) && find(WSAID_CONNECTEX, out.connect);
+    const status failure = found ? status() : last_error();
+    ::closesocket(any);
+    return failure;
+}
+
+status make_socket(int family, SOCKET& out) noexcept {
+    out = ::WSASocketW(family, SOCK_STREAM, IPPROTO_TCP, nullptr, 0,
+                       WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
+    return out == INVALID_SOCKET ? last_error() : status();
+}
+
+std::size_t gather(const operation& op, std::span<WSABUF> out) noexcept {
+    std::size_t room = longest_send, count = 0;
+    auto add = [&](const std::byte* data, std::size_t size) {
+        size = std::min(size, room);
+        out[count++] = {static_cast<ULONG>(size), reinterpret_cast<char*>(const_cast<std::byte*>(data))};
+        room -= size;
+    };
+    if (op.piece_count == 0) {
+        add(op.data, op.size);
+        return count;
+    }
+    for (std::size_t i = 0; i < op.piece_count && count < out.size() && room > 0; ++i) {
+        const std::span<const std::byte> piece = i == 0 ? op.pieces[0].subspan(op.size) : op.pieces[i];
+        add(piece.data(), piece.size());
+    }
+    return count;
+}
+
+// --- sockets -----------------------------------------------------------------------------------------------
+
+status winsock_driver::open_listener(const endpoint& local, const listen_options& options,
+                                     native_socket& out) {
+    metrics_.system_calls += 5;
+    // Nothing here spreads connections over listeners: later ones would just take the port away.
+    if (options.reuse_port()) return std::make_error_code(std::errc::operation_not_supported);
+    SOCKET listener = INVALID_SOCKET;
+    if (const status failure = make_socket(family_of(local), listener); !failure.ok()) return failure;
+    const auto handle = static_cast<native_socket>(listener);
+    status failure;
+    auto set = [&](int level, int name, int value) {
+        if (failure.ok()) failure = set_option(handle, level, name, std::as_bytes(std::span(&value, 1)));
+    };
+    // SO_REUSEADDR would let any program share the port. Lingering connections do not hinder a bind here.
+    set(SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1);
+    set(IPPROTO_TCP, TCP_NODELAY, options.no_delay()); // each accepted socket is given the same
+    if (local.address().is_v6()) set(IPPROTO_IPV6, IPV6_V6ONLY, options.v6_only());
+    const socket_address address(local);
+    if (failure.ok() && ::bind(listener, address.get(), address.size) != 0) failure = last_error();
+    // A negative length is taken as it is; a positive one is cut to 200 (SOMAXCONN_HINT).
+    if (failure.ok() && ::listen(listener, -std::clamp(options.backlog(), 1, 65535)) != 0)
+        failure = last_error();
+    if (!failure.ok()) {
+        ::closesocket(listener);
+        return failure;
+    }
+    out = handle;
+    return {};
+}
+
+status winsock_driver::open_stream(const endpoint& peer, native_socket& out) {
+    metrics_.system_calls += 3;
+    SOCKET stream = INVALID_SOCKET;
+    if (const status failure = make_socket(family_of(peer), stream); !failure.ok()) return failure;
+    const auto handle = static_cast<native_socket>(stream);
+    status failure = set_option(handle, socket_option::no_delay, 1);
+    // ConnectEx wants a bound socket.
+    const socket_address any(
+        endpoint(peer.address().is_v6() ? ip_address::v6(std::array<std::uint8_t, 16>{}) : ip_address(), 0));
+    if (failure.ok() && ::bind(stream, any.get(), any.size) != 0) failure = last_error();
+    if (!failure.ok()) {
+        ::closesocket(stream);
+        return failure;
+    }
+    out = handle;
+    return {};
+}
+
+void winsock_driver::close(native_socket handle) noexcept {
+    ++metrics_.system_calls;
+    ::closesocket(socket_of(handle));
+}
+
+status winsock_driver::shutdown_send(native_socket handle) noexcept {
+    ++metrics_.system_calls;
+    return ::shutdown(socket_of(handle), SD_SEND) == 0 ? status() : last_error();
+}
+
+status winsock_driver::local_endpoint(native_socket handle, endpoint& out) const noexcept {
+    socket_address address;
+    if (::getsockname(socket_of(handle), address.get(), &address.size) != 0) return last_error();
+    out = address.to_endpoint();
+    return {};
+}
+
+status winsock_driver::remote_endpoint(native_socket handle, endpoint& out) const noexcept {
+    socket_address address;
+    if (::getpeername(socket_of(handle), address.get(), &address.size) != 0) return last_error();
+    out = address.to_endpoint();
+    return {};
+}
+
+status winsock_driver::set_option(native_socket handle, socket_option option, int value) noexcept {
+    const auto [level, name] = native_name(option);
+    if (level < 0) return std::make_error_code(std::errc::operation_not_supported);
+    if (option == socket_option::linger) {
+        const struct linger setting {
+            static_cast<u_short>(value >= 0), static_cast<u_short>(std::max(value, 0))
+        };
+        return set_option(handle, level, name, std::as_bytes(std::span(&setting, 1)));
+    }
+    return set_option(handle, level, name, std::as_bytes(std::span(&value, 1)));
+}
+
+status winsock_driver::get_option(native_socket handle, socket_option option, int& value) const noexcept {
+    const auto [level, name] = native_name(option);
+    if (level < 0) return std::make_error_code(std::errc::operation_not_supported);
+    if (option == socket_option::linger) {
+        struct linger setting {};
+        int size = sizeof setting;
+        if (::getsockopt(socket_of(handle), level, name, reinterpret_cast<char*>(&setting), &size) != 0)
+            return last_error();
+        value = setting.l_onoff ? setting.l_linger : -1;
+        return {};
+    }
+    int size = sizeof value;
+    value = 0; // some options fill a byte alone
+    if (::getsockopt(socket_of(handle), level, name, reinterpret_cast<char*>(&value), &size) != 0)
+        return last_error();
+    return {};
+}
+
+status winsock_driver::set_option(native_socket handle, int level, int name,
+                                  std::span<const std::byte> value) noexcept {
+    const auto* bytes = reinterpret_cast<const char*>(value.data());
+    return ::setsockopt(socket_of(handle), level, name, bytes, static_cast<int>(value.size())) == 0
+               ? status()
+               : last_error();
+}
+
+} // namespace detail
+} // namespace plait::inline v1

@@ -1,0 +1,58 @@
+#pragma once
+/// What the Windows driver needs of Winsock: sockets, their options, errors, and the functions that are looked up.
+
+#include "platform/driver.hpp"
+#include "platform/socket_address.hpp"
+
+// After winsock2.h, which platform/socket_address.hpp includes.
+#include <mswsock.h>
+#include <windows.h>
+
+#include <span>
+
+namespace plait::inline v1 {
+namespace detail {
+
+inline SOCKET socket_of(native_socket handle) noexcept { return static_cast<SOCKET>(handle); }
+inline HANDLE handle_of(native_socket handle) noexcept { return reinterpret_cast<HANDLE>(handle); }
+
+/// WSAGetLastError() of the last failed call, as a portable code.
+status last_error() noexcept;
+
+/// Winsock's start-up, once for the process; what it answered.
+status winsock() noexcept;
+
+/// Extension functions of TCP sockets. They are the provider's, and looked up once.
+struct extensions {
+    LPFN_ACCEPTEX accept = nullptr;
+    LPFN_CONNECTEX connect = nullptr;
+};
+status find_extensions(extensions& out) noexcept;
+
+/// An overlapped TCP socket that child processes do not inherit.
+status make_socket(int family, SOCKET& out) noexcept;
+
+/// At most this many bytes are handed over at once: the system locks them in memory while they leave.
+inline constexpr std::size_t longest_send = 256 * 1024;
+
+/// What a send has left, as far as `out` and longest_send go; how many pieces that is.
+std::size_t gather(const operation& op, std::span<WSABUF> out) noexcept;
+
+class winsock_driver : public driver {
+  public:
+    using driver::close;
+
+    status open_listener(const endpoint& local, const listen_options& options, native_socket& out) override;
+    status open_stream(const endpoint& peer, native_socket& out) override;
+    void close(native_socket handle) noexcept override;
+    status shutdown_send(native_socket handle) noexcept override;
+    status local_endpoint(native_socket handle, endpoint& out) const noexcept override;
+    status remote_endpoint(native_socket handle, endpoint& out) const noexcept override;
+    status set_option(native_socket handle, socket_option option, int value) noexcept override;
+    status get_option(native_socket handle, socket_option option, int& value) const noexcept override;
+    status set_option(native_socket handle, int level, int name,
+                      std::span<const std::byte> value) noexcept override;
+};
+
+} // namespace detail
+} // namespace plait::inline v1
