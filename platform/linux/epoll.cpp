@@ -114,7 +114,9 @@ bool epoll_driver::start(operation& op) {
         finish(op, failure);
         return true;
     }
-    (sends ? own.sending : own.receiving) = &op;
+    operation*& slot = sends ? own.sending : own.receiving;
+    PLAIT_ASSERT(!slot, "two operations of one direction on a socket at once");
+    slot = &op;
     return false;
 }
 

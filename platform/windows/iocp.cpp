@@ -277,7 +277,7 @@ bool iocp_driver::start_receive(operation& op) {
     }
     if ((own.readable || op.dont_wait) && attempt_receive(op)) return true;
     if (op.dont_wait) {
-        finish(op, std::make_error_code(std::errc::operation_would_block));
+        finish(op, native_error(WSAEWOULDBLOCK));
         return true;
     }
     return await_receive(op);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 
 namespace plait::inline v1 {
 namespace detail {
@@ -40,61 +41,96 @@ option_name native_name(socket_option option) noexcept {
     return {-1, -1};
 }
 
-struct error_pair {
+struct error_row {
     int native;
     std::errc portable;
+    const char* text;
 };
 
 /// Winsock's codes, and those of the system that its overlapped operations end with.
-constexpr error_pair error_table[] = {
-    {WSAEINTR, std::errc::interrupted},
-    {WSAEBADF, std::errc::bad_file_descriptor},
-    {WSAEACCES, std::errc::permission_denied},
-    {WSAEFAULT, std::errc::bad_address},
-    {WSAEINVAL, std::errc::invalid_argument},
-    {WSAEMFILE, std::errc::too_many_files_open},
-    {WSAEWOULDBLOCK, std::errc::operation_would_block},
-    {WSAEINPROGRESS, std::errc::operation_in_progress},
-    {WSAEALREADY, std::errc::connection_already_in_progress},
-    {WSAENOTSOCK, std::errc::not_a_socket},
-    {WSAEDESTADDRREQ, std::errc::destination_address_required},
-    {WSAEMSGSIZE, std::errc::message_size},
-    {WSAEPROTOTYPE, std::errc::wrong_protocol_type},
-    {WSAENOPROTOOPT, std::errc::no_protocol_option},
-    {WSAEPROTONOSUPPORT, std::errc::protocol_not_supported},
-    {WSAEOPNOTSUPP, std::errc::operation_not_supported},
-    {WSAEAFNOSUPPORT, std::errc::address_family_not_supported},
-    {WSAEADDRINUSE, std::errc::address_in_use},
-    {WSAEADDRNOTAVAIL, std::errc::address_not_available},
-    {WSAENETDOWN, std::errc::network_down},
-    {WSAENETUNREACH, std::errc::network_unreachable},
-    {WSAENETRESET, std::errc::network_reset},
-    {WSAECONNABORTED, std::errc::connection_aborted},
-    {WSAECONNRESET, std::errc::connection_reset},
-    {WSAENOBUFS, std::errc::no_buffer_space},
-    {WSAEISCONN, std::errc::already_connected},
-    {WSAENOTCONN, std::errc::not_connected},
-    {WSAESHUTDOWN, std::errc::broken_pipe},
-    {WSAETIMEDOUT, std::errc::timed_out},
-    {WSAECONNREFUSED, std::errc::connection_refused},
-    {WSAENAMETOOLONG, std::errc::filename_too_long},
-    {WSAEHOSTDOWN, std::errc::host_unreachable},
-    {WSAEHOSTUNREACH, std::errc::host_unreachable},
-    {WSA_NOT_ENOUGH_MEMORY, std::errc::not_enough_memory},
-    {WSA_INVALID_HANDLE, std::errc::bad_file_descriptor},
-    {WSA_INVALID_PARAMETER, std::errc::invalid_argument},
-    {ERROR_NETNAME_DELETED, std::errc::connection_reset},
-    {ERROR_PORT_UNREACHABLE, std::errc::connection_refused},
-    {ERROR_CONNECTION_REFUSED, std::errc::connection_refused},
-    {ERROR_CONNECTION_ABORTED, std::errc::connection_aborted},
-    {ERROR_NETWORK_UNREACHABLE, std::errc::network_unreachable},
-    {ERROR_HOST_UNREACHABLE, std::errc::host_unreachable},
-    {ERROR_SEM_TIMEOUT, std::errc::timed_out},
-    {ERROR_TOO_MANY_OPEN_FILES, std::errc::too_many_files_open},
-    {ERROR_NO_SYSTEM_RESOURCES, std::errc::no_buffer_space},
-    {ERROR_ACCESS_DENIED, std::errc::permission_denied},
-    {ERROR_NOT_SUPPORTED, std::errc::operation_not_supported},
+constexpr error_row error_table[] = {
+    {WSAEINTR, std::errc::interrupted, "interrupted"},
+    {WSAEBADF, std::errc::bad_file_descriptor, "not an open handle"},
+    {WSAEACCES, std::errc::permission_denied, "permission denied"},
+    {WSAEFAULT, std::errc::bad_address, "bad address"},
+    {WSAEINVAL, std::errc::invalid_argument, "invalid argument"},
+    {WSAEMFILE, std::errc::too_many_files_open, "too many open sockets"},
+    {WSAEWOULDBLOCK, std::errc::operation_would_block, "the operation would block"},
+    {WSAEINPROGRESS, std::errc::operation_in_progress, "an operation is in progress"},
+    {WSAEALREADY, std::errc::connection_already_in_progress, "a connection is being made already"},
+    {WSAENOTSOCK, std::errc::not_a_socket, "not a socket"},
+    {WSAEDESTADDRREQ, std::errc::destination_address_required, "a destination address is required"},
+    {WSAEMSGSIZE, std::errc::message_size, "the message is too long"},
+    {WSAEPROTOTYPE, std::errc::wrong_protocol_type, "wrong protocol type for this socket"},
+    {WSAENOPROTOOPT, std::errc::no_protocol_option, "no such option of the protocol"},
+    {WSAEPROTONOSUPPORT, std::errc::protocol_not_supported, "protocol not supported"},
+    {WSAEOPNOTSUPP, std::errc::operation_not_supported, "operation not supported"},
+    {WSAEAFNOSUPPORT, std::errc::address_family_not_supported, "address family not supported"},
+    {WSAEADDRINUSE, std::errc::address_in_use, "address already in use"},
+    {WSAEADDRNOTAVAIL, std::errc::address_not_available, "address not available here"},
+    {WSAENETDOWN, std::errc::network_down, "the network is down"},
+    {WSAENETUNREACH, std::errc::network_unreachable, "network unreachable"},
+    {WSAENETRESET, std::errc::network_reset, "the network dropped the connection"},
+    {WSAECONNABORTED, std::errc::connection_aborted, "connection aborted"},
+    {WSAECONNRESET, std::errc::connection_reset, "connection reset by the peer"},
+    {WSAENOBUFS, std::errc::no_buffer_space, "no buffer space"},
+    {WSAEISCONN, std::errc::already_connected, "already connected"},
+    {WSAENOTCONN, std::errc::not_connected, "not connected"},
+    {WSAESHUTDOWN, std::errc::broken_pipe, "the sending side was shut down"},
+    {WSAETIMEDOUT, std::errc::timed_out, "timed out"},
+    {WSAECONNREFUSED, std::errc::connection_refused, "connection refused"},
+    {WSAENAMETOOLONG, std::errc::filename_too_long, "name too long"},
+    {WSAEHOSTDOWN, std::errc::host_unreachable, "host unreachable"},
+    {WSAEHOSTUNREACH, std::errc::host_unreachable, "host unreachable"},
+    {WSA_NOT_ENOUGH_MEMORY, std::errc::not_enough_memory, "not enough memory"},
+    {WSA_INVALID_HANDLE, std::errc::bad_file_descriptor, "not an open handle"},
+    {WSA_INVALID_PARAMETER, std::errc::invalid_argument, "invalid argument"},
+    {ERROR_NETNAME_DELETED, std::errc::connection_reset, "connection reset by the peer"},
+    {ERROR_PORT_UNREACHABLE, std::errc::connection_refused, "connection refused"},
+    {ERROR_CONNECTION_REFUSED, std::errc::connection_refused, "connection refused"},
+    {ERROR_CONNECTION_ABORTED, std::errc::connection_aborted, "connection aborted"},
+    {ERROR_NETWORK_UNREACHABLE, std::errc::network_unreachable, "network unreachable"},
+    {ERROR_HOST_UNREACHABLE, std::errc::host_unreachable, "host unreachable"},
+    {ERROR_SEM_TIMEOUT, std::errc::timed_out, "timed out"},
+    {ERROR_TOO_MANY_OPEN_FILES, std::errc::too_many_files_open, "too many open sockets"},
+    {ERROR_NO_SYSTEM_RESOURCES, std::errc::no_buffer_space, "no buffer space"},
+    {ERROR_ACCESS_DENIED, std::errc::permission_denied, "permission denied"},
+    {ERROR_NOT_SUPPORTED, std::errc::operation_not_supported, "operation not supported"},
 };
+
+/// Keeps the native code, and compares equal to the std::errc that the table names. (The texts of the generic category
+/// are the C library's; mingw's has none for sockets, and neither has Wine's FormatMessage.)
+class winsock_category final : public std::error_category {
+  public:
+    const char* name() const noexcept override { return "winsock"; }
+
+    std::string message(int code) const override {
+        if (const error_row* known = row_of(code)) return known->text;
+        std::array<char, 512> text{};
+        const DWORD from = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS;
+        DWORD size = ::FormatMessageA(from, nullptr, static_cast<DWORD>(code), 0, text.data(),
+                                      static_cast<DWORD>(text.size()), nullptr);
+        while (size > 0 && (text[size - 1] <= ' ' || text[size - 1] == '.')) --size;
+        return size > 0 ? std::string(text.data(), size) : "Winsock error " + std::to_string(code);
+    }
+
+    std::error_condition default_error_condition(int code) const noexcept override {
+        if (const error_row* known = row_of(code)) return std::make_error_condition(known->portable);
+        return std::error_condition(code, *this);
+    }
+
+  private:
+    static const error_row* row_of(int code) noexcept {
+        for (const error_row& each : error_table)
+            if (each.native == code) return &each;
+        return nullptr;
+    }
+};
+
+const std::error_category& native_category() noexcept {
+    static const winsock_category& category = *new winsock_category; // a detached thread may outlive main()
+    return category;
+}
 
 } // namespace
 
@@ -103,9 +139,7 @@ status native_error(int code) noexcept {
     // What was asked for, or the end of the socket: both are what a cancellation looks like.
     if (code == WSA_OPERATION_ABORTED || code == handles_closed || code == WSAECANCELLED)
         return errc::canceled;
-    for (const error_pair& each : error_table)
-        if (each.native == code) return std::make_error_code(each.portable);
-    return std::error_code(code, std::system_category());
+    return std::error_code(code, native_category());
 }
 
 status last_error() noexcept { return native_error(WSAGetLastError()); }
@@ -162,7 +196,7 @@ status winsock_driver::open_listener(const endpoint& local, const listen_options
                                      native_socket& out) {
     metrics_.system_calls += 5;
     // Nothing here spreads connections over listeners: later ones would just take the port away.
-    if (options.reuse_port()) return std::make_error_code(std::errc::operation_not_supported);
+    if (options.reuse_port()) return native_error(WSAEOPNOTSUPP);
     SOCKET listener = INVALID_SOCKET;
     if (const status failure = make_socket(family_of(local), listener); !failure.ok()) return failure;
     const auto handle = static_cast<native_socket>(listener);
@@ -231,7 +265,7 @@ status winsock_driver::remote_endpoint(native_socket handle, endpoint& out) cons
 
 status winsock_driver::set_option(native_socket handle, socket_option option, int value) noexcept {
     const auto [level, name] = native_name(option);
-    if (level < 0) return std::make_error_code(std::errc::operation_not_supported);
+    if (level < 0) return native_error(WSAEOPNOTSUPP);
     if (option == socket_option::linger) {
         const struct linger setting {
             static_cast<u_short>(value >= 0), static_cast<u_short>(std::max(value, 0))
@@ -243,7 +277,7 @@ status winsock_driver::set_option(native_socket handle, socket_option option, in
 
 status winsock_driver::get_option(native_socket handle, socket_option option, int& value) const noexcept {
     const auto [level, name] = native_name(option);
-    if (level < 0) return std::make_error_code(std::errc::operation_not_supported);
+    if (level < 0) return native_error(WSAEOPNOTSUPP);
     if (option == socket_option::linger) {
         struct linger setting {};
         int size = sizeof setting;
