@@ -8,6 +8,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <memory_resource>
@@ -44,9 +45,11 @@ class counting_resource final : public std::pmr::memory_resource {
   public:
     std::size_t live = 0;
     std::size_t peak = 0;
+    std::size_t allocations = 0;
 
   private:
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+        ++allocations;
         live += bytes;
         peak = std::max(peak, live);
         return std::pmr::new_delete_resource()->allocate(bytes, alignment);
@@ -150,6 +153,61 @@ task<> mixed_sessions(std::size_t count, std::size_t bytes, std::size_t held, bo
         group.spawn(mixed_session, std::ref(listeners.back()), i + 1, bytes, held, cancels);
     }
     co_await group.join();
+}
+
+/// Sends and receives `size` bytes of an own sequence, and adds the leases to `held`.
+task<> receive_into(support::stream_pair& pair, std::size_t size, std::uint64_t seed,
+                    std::vector<lease>& held) {
+    std::vector<std::byte> piece(size);
+    support::byte_source(seed).fill(piece);
+    static_cast<void>(co_await pair.far.send_all(piece));
+    for (std::size_t came = 0; came < size;) {
+        auto got = co_await pair.near.recv();
+        support::must(got.has_value(), "recv");
+        const auto expected = std::span(piece).subspan(came, got->size());
+        CHECK(std::ranges::equal(got->bytes(), expected));
+        came += got->size();
+        held.push_back(std::move(*got));
+    }
+}
+
+/// Whether these leases, taken together, still hold what receive_into received with the seeds 1, 2, ...
+bool hold_their_bytes(const std::vector<lease>& held, std::size_t size_of_each) {
+    std::vector<std::byte> all, expected(size_of_each);
+    for (const lease& each : held) all.insert(all.end(), each.bytes().begin(), each.bytes().end());
+    for (std::size_t i = 0; i * size_of_each < all.size(); ++i) {
+        support::byte_source(i + 1).fill(expected);
+        if (!std::ranges::equal(std::span(all).subspan(i * size_of_each, size_of_each), expected))
+            return false;
+    }
+    return true;
+}
+
+/// A session holds `most` blocks' worth of leases, gives them up, and goes on with small messages.
+task<> hold_many_then_few(counting_resource& memory, unsigned first, unsigned most, std::size_t block) {
+    constexpr std::size_t message = 1000;
+    auto pair = co_await support::connected_pair();
+    std::vector<lease> held, brief;
+    for (std::uint64_t round = 0; round < 3; ++round) {
+        held.clear();
+        for (std::size_t i = 0; i * message < most * block; ++i)
+            co_await receive_into(pair, message, i + 1, held);
+        CHECK(memory.live >= most * block / 2); // that much is held in pooled buffers
+        CHECK(memory.live <= most * block);
+        CHECK(hold_their_bytes(held, message));
+        std::mt19937_64 random(round);
+        std::ranges::shuffle(held, random);
+        while (!held.empty()) { // some end, some come
+            held.resize(held.size() - std::min<std::size_t>(held.size(), random() % 8));
+            co_await receive_into(pair, message, random(), brief);
+            brief.clear();
+        }
+        for (std::size_t i = 0; i < 5 * most * block / message; ++i) {
+            co_await receive_into(pair, message, i, brief);
+            brief.clear();
+        }
+        CHECK(memory.live <= (std::max(first, 4U) + 1) * block);
+    }
 }
 
 } // namespace
@@ -346,6 +404,61 @@ TEST_CASE("buffers run out under many connections, and every byte arrives", "[le
                context_options().memory_resource(&memory).buffer_pool(1, 4, 4096));
     CHECK(memory.live == 0);
     CHECK(memory.peak <= 4 * 4096);
+}
+
+// --- the pool's size -----------------------------------------------------------------------------------------------
+
+TEST_CASE("a pool that many leases made grow comes back near its first size", "[lease]") {
+    struct pool {
+        unsigned first, most;
+        std::size_t block;
+    };
+    for (const pool each : {pool{4, 300, 4096}, pool{16, 64, 16'384}, pool{1, 4, 4096}, pool{1, 1, 4096}}) {
+        CAPTURE(each.first, each.most, each.block);
+        counting_resource memory;
+        plait::run(hold_many_then_few(memory, each.first, each.most, each.block),
+                   context_options().memory_resource(&memory).buffer_pool(each.first, each.most, each.block));
+        CHECK(memory.live == 0);
+    }
+}
+
+TEST_CASE("a pool that has shrunk leaves its last leases alone when the context ends", "[lease]") {
+    constexpr std::size_t block = 4096;
+    counting_resource memory;
+    std::vector<lease> kept;
+    auto body = [&]() -> task<> {
+        co_await hold_many_then_few(memory, 2, 100, block);
+        auto pair = co_await support::connected_pair();
+        for (std::size_t i = 0; i < 20; ++i) co_await receive_into(pair, 1000, i + 1, kept);
+    };
+    plait::run(body(), context_options().memory_resource(&memory).buffer_pool(2, 100, block));
+    CHECK(hold_their_bytes(kept, 1000));
+    CHECK(memory.live <= 8 * block); // what no lease refers to is gone already
+    while (!kept.empty()) {
+        kept.pop_back();
+        CHECK((memory.live == 0) == kept.empty());
+    }
+}
+
+TEST_CASE("a load that comes in waves allocates no buffers once the pool has its size", "[lease]") {
+    counting_resource memory;
+    auto body = [&]() -> task<> {
+        plait::io_context& context = co_await plait::this_context();
+        // Of the other drivers' pools spare buffers can be freed at any time, and all but four are.
+        if (context.backend() != plait::backend::io_uring) co_return;
+        auto pair = co_await support::connected_pair();
+        std::vector<lease> held;
+        std::size_t before = 0;
+        for (std::size_t wave = 0; wave < scaled(60); ++wave) {
+            if (wave == 5) before = memory.allocations;
+            for (std::size_t i = 0; i < 160; ++i) co_await receive_into(pair, 1000, i + 1, held);
+            CHECK(hold_their_bytes(held, 1000));
+            held.clear();
+        }
+        if (scaled(60) > 5) CHECK(memory.allocations == before);
+    };
+    plait::run(body(), context_options().memory_resource(&memory).buffer_pool(4, 100, 4096));
+    CHECK(memory.live == 0);
 }
 
 // --- one order of bytes for all verbs ------------------------------------------------------------------------------

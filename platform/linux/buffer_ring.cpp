@@ -21,8 +21,12 @@ buffer_ring::buffer_ring(const context_options& options, bool incremental)
       block_size_(options.pool_bytes() ? options.pool_bytes()
                   : incremental        ? 64 * 1024
                                        : 8 * 1024),
+      initial_(options.pool_initial() ? options.pool_initial()
+               : incremental          ? 16
+                                      : 64),
       most_(std::min(entries, options.pool_most() ? options.pool_most() : entries)),
       incremental_(incremental) {
+    initial_ = std::min(initial_, most_);
     blocks_.reserve(most_);
 }
 
@@ -49,21 +53,27 @@ buffer_ring* buffer_ring::make(io_uring& ring, const context_options& options) {
     auto* pool = new buffer_ring(options, incremental);
     pool->shared_ = static_cast<io_uring_buf_ring*>(memory);
     io_uring_buf_ring_init(pool->shared_);
-    const unsigned initial = options.pool_initial() ? options.pool_initial() : incremental ? 16 : 64;
-    pool->add_blocks(std::min(initial, pool->most_));
+    pool->add_blocks(pool->initial_);
     return pool;
 }
 
 buffer_ring::~buffer_ring() {
-    for (block* each : blocks_) {
-        memory_->deallocate(each->memory, block_size_);
-        delete each;
-    }
+    for (block* each : blocks_)
+        if (each) free_block(*each);
+}
+
+void buffer_ring::free_block(block& which) noexcept {
+    blocks_[which.id] = nullptr;
+    --live_;
+    memory_->deallocate(which.memory, block_size_);
+    delete &which;
 }
 
 bool buffer_ring::add_blocks(unsigned count) noexcept {
     unsigned added = 0;
-    for (; added < count && blocks_.size() < most_; ++added) {
+    std::size_t id = 0;
+    for (; added < count && live_ < most_; ++added) {
+        while (id < blocks_.size() && blocks_[id]) ++id;
         std::unique_ptr<block> fresh(new (std::nothrow) block{});
         if (!fresh) break;
 #if PLAIT_HAS_EXCEPTIONS
@@ -77,23 +87,45 @@ bool buffer_ring::add_blocks(unsigned count) noexcept {
 #endif
         fresh->buffer_block::release = &buffer_ring::release;
         fresh->owner = this;
-        fresh->id = static_cast<std::uint16_t>(blocks_.size());
-        blocks_.push_back(fresh.release());
-        give_back(*blocks_.back());
+        fresh->id = static_cast<std::uint16_t>(id);
+        if (id == blocks_.size()) blocks_.push_back(nullptr);
+        blocks_[id] = fresh.release();
+        ++live_;
+        give_back(*blocks_[id]);
     }
     return added > 0;
 }
 
 bool buffer_ring::grow() noexcept {
-    return add_blocks(std::max(1U, static_cast<unsigned>(blocks_.size()) / 2));
+    surplus_ = 0;
+    return add_blocks(std::max(1U, live_ / 2));
 }
 
 void buffer_ring::give_back(block& which) noexcept {
     which.used = 0;
     which.kernels = true;
+    ++kernels_;
     io_uring_buf_ring_add(shared_, which.memory, static_cast<unsigned>(block_size_), which.id,
                           io_uring_buf_ring_mask(entries), 0);
     io_uring_buf_ring_advance(shared_, 1);
+}
+
+/// A buffer that the kernel has cannot be had back, so the pool shrinks here. What the kernel never came down to while
+/// the whole pool went round once was not needed; half of that goes. A load that comes and goes in waves takes the
+/// kernel's buffers away each time, and so keeps the pool at the size of a wave.
+void buffer_ring::give_back_or_free(block& which) noexcept {
+    if (live_ > initial_) {
+        if (++returned_ >= live_) {
+            surplus_ = std::min(lowest_ / 2, live_ - initial_);
+            returned_ = 0;
+            lowest_ = kernels_;
+        }
+        if (surplus_ > 0 && kernels_ > surplus_) {
+            --surplus_;
+            return free_block(which);
+        }
+    }
+    give_back(which);
 }
 
 buffer_ring::received buffer_ring::take(unsigned completion_flags, std::size_t size) noexcept {
@@ -101,12 +133,13 @@ buffer_ring::received buffer_ring::take(unsigned completion_flags, std::size_t s
     std::byte* data = which.memory + which.used;
     which.used += size;
     which.kernels = incremental_ && (completion_flags & cqe_buffer_more) != 0;
+    if (!which.kernels) lowest_ = std::min(lowest_, --kernels_);
     if (size > 0) {
         ++which.leases;
         ++leases_;
         return {data, &which};
     }
-    if (!which.kernels && which.leases == 0) give_back(which);
+    if (!which.kernels && which.leases == 0) give_back_or_free(which);
     return {nullptr, nullptr};
 }
 
@@ -114,13 +147,20 @@ void buffer_ring::release(buffer_block& lease) noexcept {
     auto& which = static_cast<block&>(lease);
     buffer_ring& pool = *which.owner;
     --pool.leases_;
-    if (--which.leases == 0 && !which.kernels && pool.attached_) pool.give_back(which);
-    if (!pool.attached_ && pool.leases_ == 0) delete &pool;
+    if (--which.leases > 0 || which.kernels) return;
+    if (pool.attached_) return pool.give_back_or_free(which);
+    pool.free_block(which);
+    if (pool.leases_ == 0) delete &pool;
 }
 
 void buffer_ring::detach() noexcept {
     attached_ = false;
     ::munmap(shared_, ring_bytes(entries));
+    for (block* each : blocks_) {
+        if (!each) continue;
+        each->kernels = false;
+        if (each->leases == 0) free_block(*each);
+    }
     if (leases_ == 0) delete this;
 }
 

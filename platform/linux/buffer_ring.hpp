@@ -13,7 +13,8 @@ namespace detail {
 
 /// Buffers of one size, shared by all sockets of a ring. Where the kernel can (6.12), it fills a buffer piece by
 /// piece, so that small messages lie densely; otherwise each receive takes a whole one. A buffer goes back to the
-/// kernel when the kernel is done with it and every lease has ended.
+/// kernel when the kernel is done with it and every lease has ended; or to its memory resource, when the pool has
+/// grown and was not needed in that size for a while (docs/decisions/0010-the-pool-shrinks-at-returns.md).
 class buffer_ring {
   public:
     struct received {
@@ -51,7 +52,9 @@ class buffer_ring {
     buffer_ring(const context_options& options, bool incremental);
     ~buffer_ring();
     bool add_blocks(unsigned count) noexcept;
+    void free_block(block& which) noexcept;
     void give_back(block& which) noexcept;
+    void give_back_or_free(block& which) noexcept;
     static void release(buffer_block& which) noexcept;
 
     static constexpr unsigned entries = 1024;
@@ -59,11 +62,17 @@ class buffer_ring {
     io_uring_buf_ring* shared_ = nullptr; ///< what the kernel reads; entries x 16 bytes
     std::pmr::memory_resource* memory_;
     std::size_t block_size_;
+    unsigned initial_;
     unsigned most_;
+    unsigned live_ = 0; ///< blocks there are
     unsigned leases_ = 0;
+    unsigned kernels_ = 0;  ///< blocks that the kernel has
+    unsigned lowest_ = 0;   ///< the fewest of these since `returned_` was 0
+    unsigned returned_ = 0; ///< blocks that came back, up to `live_`
+    unsigned surplus_ = 0;  ///< of those that come back next, so many are freed
     bool incremental_;
     bool attached_ = true;
-    std::vector<block*> blocks_;
+    std::vector<block*> blocks_; ///< by id; nullptr where one was freed
 };
 
 } // namespace detail
