@@ -387,23 +387,34 @@ double resident_kib(const server& s) {
     fail("the memory of " + s.name + " cannot be read");
 }
 
-void exchange_once(server& s, connection& c, const batches& load) {
-    open_connection(s, c);
+void exchange(server& s, connection& c, const batches& load) {
     start_batch(s, c, load);
     for (;;) {
         epoll_event event{};
         if (::epoll_wait(s.poller, &event, 1, answer_timeout_ms) != 1) fail(s.name + " did not answer");
-        if (receive_answers(s, c, load)) return;
+        const std::uint32_t what = event.events;
+        if ((what & EPOLLOUT) != 0) send_rest(s, c, load);
+        if ((what & ~std::uint32_t{EPOLLOUT}) != 0 && receive_answers(s, c, load)) return;
     }
 }
 
 void measure_idle(server& s, const options& o, const batches& load) {
-    constexpr std::size_t first_ones = 32; // what a server sets up once is not counted
+    constexpr std::size_t first_ones = 32;       // what a server sets up once is not counted
+    constexpr std::size_t first_bytes = 4 << 20; // nor is the memory of buffers that all connections share
     s.connections.resize(first_ones + static_cast<std::size_t>(o.idle));
-    for (std::size_t i = 0; i < first_ones; ++i) exchange_once(s, s.connections[i], load);
+    const auto first_exchange = [&](std::size_t i) {
+        open_connection(s, s.connections[i]);
+        exchange(s, s.connections[i], load);
+    };
+    for (std::size_t i = 0; i < first_ones; ++i) first_exchange(i);
+    options many = o;
+    many.in_flight = 64;
+    const batches much(many);
+    for (std::size_t sent = 0; sent < first_bytes; sent += much.size())
+        exchange(s, s.connections.front(), much);
     s.settled_cpu_time();
     const double before = resident_kib(s);
-    for (std::size_t i = first_ones; i < s.connections.size(); ++i) exchange_once(s, s.connections[i], load);
+    for (std::size_t i = first_ones; i < s.connections.size(); ++i) first_exchange(i);
     s.settled_cpu_time();
     s.bytes_per_connection = (resident_kib(s) - before) * 1024 / o.idle;
     for (auto& c : s.connections) close_connection(c);

@@ -5,6 +5,7 @@ The method, and what the columns mean, is in README.md. Only the standard librar
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -36,16 +37,21 @@ class Server:
     echo: tuple | None = ()
     framed: tuple | None = None
     only: tuple = ()  # the cases it makes sense in; empty: all
+    example: str | None = None  # what users get, started with the same arguments: its memory is measured
 
 
 SERVERS = (
     Server("limit", "uring_echo", (), ("--framed",)),
     Server("limit again", "uring_echo", (), ("--framed",)),
-    Server("plait", "plait_echo", ("--backend", "io_uring"), None),
-    Server("plait", "plait_framed", None, ("--backend", "io_uring")),
+    Server("plait", "plait_echo", ("--backend", "io_uring"), None,
+           example="tcp_echo_server"),
+    Server("plait", "plait_framed", None, ("--backend", "io_uring"),
+           example="framed_echo_server"),
     Server("plait, polling", "plait_echo", ("--backend", "io_uring", "--poll-us", "50"), None, ("one",)),
-    Server("plait, epoll", "plait_echo", ("--backend", "epoll"), None),
-    Server("plait, epoll", "plait_framed", None, ("--backend", "epoll")),
+    Server("plait, epoll", "plait_echo", ("--backend", "epoll"), None,
+           example="tcp_echo_server"),
+    Server("plait, epoll", "plait_framed", None, ("--backend", "epoll"),
+           example="framed_echo_server"),
     Server("epoll, C", "epoll_echo", (), ("--framed",)),
     Server("libuv", "libuv_echo", (), None),
     Server("asio", "asio_echo", (), ("--framed",)),
@@ -78,7 +84,9 @@ CASES = (
     Case("tail", "N=1000, long", ("--connections", 1000, "--turn-ms", 200, "--turns", 10, "--warm-up", 1),
          quick_options=("--turns", 3), latency=True),
 )
-IDLE, IDLE_FRAMED = "idle", "idle framed"
+IDLE = "idle"
+IDLE_CONNECTIONS = (1000, 10_000)
+IDLE_BYTES = 1024  # at most so many for each, is what plait promises
 SYSCALLS, INSTRUCTIONS = "syscalls", "instructions"
 SYSCALL_CASES = ("n50", "p16", "16k", "churn", "framed1", "framed16")
 INSTRUCTION_CASES = ("n50", "framed1", "framed16")
@@ -214,19 +222,21 @@ def measure_turns(bench, case, servers, quick):
     return results
 
 
-def measure_idle(bench, servers, framed):
+def measure_idle(bench, servers, framed, connections):
     """Each server on its own and fresh, so that nothing it allocated before is reused."""
     results = {}
     for server in servers:
+        if server.example:
+            server = replace(server, program=f"../examples/{server.example}")
         running = bench.start_if_possible(server, framed)
         if running is None:
             continue
         try:
-            options = ("--idle", 1000, *(("--framed",) if framed else ()))
+            options = ("--idle", connections, *(("--framed",) if framed else ()))
             results.update(bench.load([running], options))
         finally:
             bench.end_all()
-    return results
+    return {name: entry["bytes_per_connection"] for name, entry in results.items()}
 
 
 def difference_per_message(bench, running, options, counted):
@@ -431,6 +441,18 @@ def check_plausibility(by_case):
     return remarks
 
 
+def check_idle(idle):
+    """Whether plait keeps to the bytes that it promises."""
+    figures = [(bytes, name, title) for title, results in idle.items()
+               for name, bytes in results.items() if name.startswith("plait")]
+    if not figures:
+        return []
+    most, name, title = max(figures)
+    verdict = "Self-check passed" if most <= IDLE_BYTES else "WARNING"
+    return [f"{verdict}: an idle connection of plait is at most {most:.0f} bytes ({name}: {title}); "
+            f"{IDLE_BYTES} are promised."]
+
+
 # ---------------------------------------------------------------------------------------------------
 
 def find_folder(given):
@@ -506,7 +528,7 @@ def parse_arguments():
     return arguments
 
 
-def measure(arguments, bench, servers):
+def measure(arguments, bench, servers, file_limit):
     by_case, idle, syscalls, instructions = {}, {}, {}, {}
     remarks = []
 
@@ -521,10 +543,14 @@ def measure(arguments, bench, servers):
             note(f"measuring {case.title} ...")
             by_case[case.key] = measure_turns(bench, case, chosen(case.key, case.framed), arguments.quick)
     if IDLE in arguments.cases:
-        for key, framed in ((IDLE, False), (IDLE_FRAMED, True)):
-            note(f"measuring {key} ...")
-            results = measure_idle(bench, one_of_each(IDLE, framed), framed)
-            idle[key] = {name: entry["bytes_per_connection"] for name, entry in results.items()}
+        for framed, count in itertools.product((False, True), IDLE_CONNECTIONS):
+            title = f"{'framed' if framed else 'echo'}, {count:,}"
+            if count + 100 > file_limit:
+                remarks.append(f"Idle connections: {title} is left out, as only {file_limit:,} files may be open.")
+                continue
+            note(f"measuring idle connections, {title} ...")
+            idle[title] = measure_idle(bench, one_of_each(IDLE, framed), framed, count)
+        remarks += check_idle(idle)
     if SYSCALLS in arguments.cases:
         counter, how = syscall_counter()
         if counter is None:
@@ -570,7 +596,7 @@ def main():
     bench = Bench(folder, *choose_cpus())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        by_case, idle, syscalls, instructions, remarks = measure(arguments, bench, servers)
+        by_case, idle, syscalls, instructions, remarks = measure(arguments, bench, servers, file_limit)
     finally:
         bench.end_all()
 
@@ -581,7 +607,7 @@ def main():
     print_latency_table(by_case)
     if idle:
         print_plain_table("Memory for an idle connection after one exchange, bytes", idle,
-                          [(IDLE, "echo"), (IDLE_FRAMED, "framed")], lambda value: f"{value:.0f}")
+                          [(title, title) for title in idle], lambda value: f"{value:.0f}")
     if syscalls:
         print_plain_table("System calls for a message", syscalls, titles,
                           lambda value: f"{value:.2f}" if value > 0.1 else f"{value:.3f}")
