@@ -14,7 +14,7 @@ namespace detail {
 /// Buffers of one size, shared by all sockets of a ring. Where the kernel can (6.12), it fills a buffer piece by
 /// piece, so that small messages lie densely; otherwise each receive takes a whole one. A buffer goes back to the
 /// kernel when the kernel is done with it and every lease has ended; or to its memory resource, when the pool has
-/// grown and was not needed in that size for a while (docs/decisions/0010-the-pool-shrinks-at-returns.md).
+/// grown and was not needed in that size for a while (docs/decisions/0011-the-pool-shrinks-at-returns.md).
 class buffer_ring {
   public:
     struct received {
