@@ -17,7 +17,9 @@ function(plait_compile_like_us target)
         VISIBILITY_INLINES_HIDDEN ON)
 
     if(MSVC)
-        target_compile_options(${target} PRIVATE /utf-8 /permissive- /W4)
+        target_compile_options(${target} PRIVATE /utf-8 /permissive- /EHsc /Zc:__cplusplus /Zc:preprocessor /W4)
+        # getenv, strerror and their like are what the standard calls them.
+        target_compile_definitions(${target} PRIVATE _CRT_SECURE_NO_WARNINGS)
         if(PLAIT_WERROR)
             target_compile_options(${target} PRIVATE /WX)
         endif()

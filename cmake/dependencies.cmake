@@ -1,5 +1,5 @@
-# The parts that plait stands on. Installed packages are taken first. Catch2 and fmt are fetched when they are
-# not installed; FETCHCONTENT_SOURCE_DIR_CATCH2 and FETCHCONTENT_SOURCE_DIR_FMT name source trees to take instead.
+# The parts that plait stands on. Installed packages are taken first. Catch2, fmt and nlohmann_json are fetched when they
+# are not installed; FETCHCONTENT_SOURCE_DIR_CATCH2, _FMT and _NLOHMANN_JSON name source trees to take instead.
 
 # Where `./dev` puts a Catch2 that it had to build itself.
 if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_CROSSCOMPILING)
@@ -33,5 +33,12 @@ if(PLAIT_BUILD_TESTS)
         GIT_TAG v3.7.1
         SYSTEM
         FIND_PACKAGE_ARGS 3)
-    FetchContent_MakeAvailable(Catch2)
+    # The framing tests read their cases with it.
+    FetchContent_Declare(nlohmann_json
+        GIT_REPOSITORY https://github.com/nlohmann/json.git
+        GIT_TAG v3.11.2
+        GIT_SHALLOW TRUE
+        SYSTEM
+        FIND_PACKAGE_ARGS 3)
+    FetchContent_MakeAvailable(Catch2 nlohmann_json)
 endif()

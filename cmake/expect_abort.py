@@ -1,4 +1,4 @@
-"""Runs a program that must abort: expect_abort.py SOURCE PROGRAM
+"""Runs a program that must abort: expect_abort.py SOURCE [PREFIX...] PROGRAM
 
 The first line of SOURCE says what the program must print on stderr before it does:
 
@@ -6,14 +6,25 @@ The first line of SOURCE says what the program must print on stderr before it do
 """
 
 import re
-import resource
 import signal
 import subprocess
 import sys
 
+try:
+    import resource
+except ImportError:  # Python on Windows
+    resource = None
+
+
+def ended_by_abort(program: str, code: int) -> bool:
+    if program.endswith(".exe"):
+        return code in (3, 0xC0000409)  # the exit code of msvcrt's abort, and of the Universal CRT's
+    return code == -signal.SIGABRT
+
 
 def main() -> int:
-    source, program = sys.argv[1:]
+    source, *command = sys.argv[1:]
+    program = command[-1]
     with open(source, encoding="utf-8") as text:
         first_line = text.readline()
     marker = re.match(r"//\s*expect:\s*(\S.*)", first_line)
@@ -22,11 +33,12 @@ def main() -> int:
         return 1
     expected = marker.group(1).strip()
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    run = subprocess.run([program], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    if resource:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     problems = []
-    if run.returncode != -signal.SIGABRT:
-        problems.append(f"it ended with {run.returncode}, not by abort ({-signal.SIGABRT})")
+    if not ended_by_abort(program, run.returncode):
+        problems.append(f"it ended with {run.returncode}, not by abort")
     if not re.search(expected, run.stderr):
         problems.append(f"its stderr does not match: {expected}")
     for problem in problems:

@@ -3,6 +3,7 @@
 #   need PACKAGE COMMAND...   remembers PACKAGE unless COMMAND succeeds
 #   install_missing           installs what was remembered, or says what to install
 #   need_tools, need_catch2   what every build needs; what the tests need besides
+#   need_mingw                what the preset mingw needs besides
 #
 # When all is there, nothing but these checks runs: no apt-get, no network.
 
@@ -92,13 +93,44 @@ catch2_from_backports() {
 catch2_from_source() {
     command -v apt-get >/dev/null || return 1
     fetch_source catch2 &&
-        cmake -S "$deps_dir/src/catch2" -B "$deps_dir/build/catch2" -G Ninja -DCMAKE_BUILD_TYPE=Release \
-            -DCMAKE_INSTALL_PREFIX="$deps_dir/prefix" -DBUILD_TESTING=OFF -DCATCH_INSTALL_DOCS=OFF \
-            -DCATCH_INSTALL_EXTRAS=OFF -DCMAKE_CXX_STANDARD=20 >/dev/null &&
-        cmake --build "$deps_dir/build/catch2" >/dev/null &&
-        cmake --install "$deps_dir/build/catch2" >/dev/null &&
+        build_from_source catch2 native "$deps_dir/prefix" -DBUILD_TESTING=OFF -DCATCH_INSTALL_DOCS=OFF \
+            -DCATCH_INSTALL_EXTRAS=OFF >/dev/null &&
         have_catch2
 }
+
+# --- Windows programs: the preset mingw -------------------------------------------------------------
+# The libraries are compiled from Debian's source packages, into a prefix where that compiler alone looks.
+
+mingw_prefix=$deps_dir/mingw-prefix
+
+need_mingw() {
+    need g++-mingw-w64-x86-64-posix command -v x86_64-w64-mingw32-g++-posix
+    need wine64 test -x /usr/lib/wine/wine64
+    need wine command -v wineserver
+    need nlohmann-json3-dev test -e /usr/include/nlohmann/json.hpp
+    install_missing
+    need_mingw_library catch2 lib/cmake/Catch2 -DBUILD_TESTING=OFF -DCATCH_INSTALL_DOCS=OFF -DCATCH_INSTALL_EXTRAS=OFF
+    need_mingw_library fmtlib lib/cmake/fmt -DFMT_TEST=OFF -DFMT_DOC=OFF
+    # Headers only: what is installed here will do, but not the rest of the folder that it lies in.
+    if [ ! -d "$mingw_prefix/share/cmake/nlohmann_json" ]; then
+        mkdir -p "$mingw_prefix/include" "$mingw_prefix/share/cmake"
+        cp -R /usr/include/nlohmann "$mingw_prefix/include/"
+        cp -R /usr/share/cmake/nlohmann_json "$mingw_prefix/share/cmake/"
+    fi
+}
+
+# need_mingw_library PACKAGE PART [-Dvariable=value...]: there when PART lies in the prefix.
+need_mingw_library() {
+    local package=$1 part=$2 log=build/mingw-$1.log
+    shift 2
+    [ ! -d "$mingw_prefix/$part" ] || return 0
+    echo "dev: building $package for Windows"
+    [ -e "$deps_dir/src/$package/CMakeLists.txt" ] || fetch_source "$package" || die "no source of $package (Debian's name)"
+    build_from_source "$package" mingw "$mingw_prefix" -DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/mingw.cmake" "$@" >"$log" 2>&1 ||
+        { cat "$log" >&2; die "$package does not build for Windows"; }
+}
+
+# --- Debian's source packages ------------------------------------------------------------------------
 
 # fetch_source PACKAGE: unpacks the newest source of a Debian package into build/deps/src/PACKAGE.
 fetch_source() {
@@ -110,6 +142,16 @@ fetch_source() {
         mkdir -p "$deps_dir/src/$package"
         tar --extract --strip-components=1 --directory "$deps_dir/src/$package" --file ./*.orig.tar.*[!c]
     )
+}
+
+# build_from_source PACKAGE FOR PREFIX [-Dvariable=value...]: what fetch_source has unpacked.
+build_from_source() {
+    local source=$deps_dir/src/$1 binary=$deps_dir/build/$1-$2 prefix=$3
+    shift 3
+    cmake -S "$source" -B "$binary" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_STANDARD=20 \
+        -DCMAKE_INSTALL_PREFIX="$prefix" "$@" &&
+        cmake --build "$binary" &&
+        cmake --install "$binary"
 }
 
 codename() { sed -n 's/^VERSION_CODENAME=//p' /etc/os-release; }

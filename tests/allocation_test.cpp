@@ -14,8 +14,6 @@
 
 #include <catch2/catch_test_macros.hpp>
 
-#include <sys/mman.h>
-
 #include <array>
 #include <cstdlib>
 #include <string>
@@ -159,8 +157,7 @@ TEST_CASE("the counter counts", "[allocation]") {
     std::free(block);
     CHECK(support::allocations() - before == 1);
     CHECK(support::allocated_bytes() - bytes == 100);
-    void* volatile mapped = ::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    ::munmap(mapped, 4096);
+    support::map_a_page();
     CHECK(support::allocations() - before == 2);
     auto* volatile made = new int(3);
     delete made;

@@ -12,8 +12,6 @@
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
 
-#include <sys/socket.h>
-
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -824,12 +822,11 @@ TEST_CASE("destroying one waiting frame does not disturb another stream's collec
             auto frame = support::carry(waits());
             frame.start(env);
             co_await turns(2);
-            std::array<char, 4096> piece; // at once, without a turn of the loop
+            std::array<std::byte, 4096> piece; // at once, without a turn of the loop
             while (b.came.size() < b.left.size() - collected_frames * 1002) {
-                const int peer = static_cast<int>(b.far.native_handle());
-                const auto got = ::recv(peer, piece.data(), piece.size(), MSG_DONTWAIT);
+                const auto got = support::receive_at_once(b.far.native_handle(), piece);
                 if (got <= 0) break;
-                b.came.append(piece.data(), static_cast<std::size_t>(got));
+                b.came.append(plait::as_text(std::span(piece).first(static_cast<std::size_t>(got))));
             }
             frame.destroy();
             co_await collect_output(b);

@@ -1,27 +1,32 @@
 """Drives the examples from outside, with Python's own socket and struct modules.
 
-    examples_test.py --examples-dir DIR [NAME...]
+    examples_test.py --examples-dir DIR [--prefix PROGRAM] [--with-console PROGRAM] [NAME...]
 
-DIR holds the built examples. NAMEs choose test classes or methods, as unittest takes them. PLAIT_BACKEND is passed on
+DIR holds the built examples. Where they are Windows programs, they are started through the prefix if there is one
+(Wine), and the servers through tests/support/windows/with_console.cpp, because a signal is a console's Ctrl-C there. NAMEs choose test classes or methods, as unittest takes them. PLAIT_BACKEND is passed on
 to the examples, PLAIT_TEST_SCALE multiplies counts. Exit code 77: skipped, because DIR holds no examples.
 """
 
 import argparse
 import contextlib
-import fcntl
 import os
 import re
-import resource
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 import unittest
 from pathlib import Path
+
+try:
+    import fcntl
+    import resource
+    import termios
+except ImportError:  # Python on Windows
+    fcntl = resource = termios = None
 
 TOP = Path(__file__).resolve().parent.parent
 SCALE = float(os.environ.get("PLAIT_TEST_SCALE", "1"))
@@ -29,6 +34,9 @@ HANG = 60  # seconds; protection only, nothing here depends on how long it takes
 WHOLE_RUN = 280  # seconds, within the five minutes that ctest gives
 
 examples = Path()
+suffix = ""  # ".exe" where the examples are Windows programs
+prefix: list[str] = []
+with_console: list[str] = []
 started: list[subprocess.Popen] = []
 
 
@@ -37,7 +45,7 @@ def scaled(count: int, least: int = 1) -> int:
 
 
 def start(name: str, *arguments, **how) -> subprocess.Popen:
-    process = subprocess.Popen([str(examples / name), *map(str, arguments)],
+    process = subprocess.Popen([*prefix, *how.pop("through", ()), str(examples / (name + suffix)), *map(str, arguments)],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
     started.append(process)
     return process
@@ -59,7 +67,23 @@ def run(name: str, *arguments, keyboard: str | None = None) -> tuple[int, str, s
     """Exit code, stdout and stderr."""
     process = start(name, *arguments, stdin=subprocess.PIPE)
     out, err = process.communicate(keyboard.encode() if keyboard is not None else None, timeout=HANG)
-    return process.returncode, out.decode(), err.decode()
+    return process.returncode, text(out), text(err)
+
+
+def text(output: bytes) -> str:
+    return output.decode().replace("\r\n", "\n")
+
+
+def on_linux_only(reason: str):
+    def decorate(test):
+        def run_or_skip(self):
+            if suffix:
+                self.skipTest(reason)
+            test(self)
+
+        return run_or_skip
+
+    return decorate
 
 
 def wait_until(condition, what: str):
@@ -75,10 +99,10 @@ class Server:
     """An example that listens on a free port. Its stderr is collected line by line."""
 
     def __init__(self, name: str, *arguments):
-        self.process = start(name, "--port", 0, *arguments)
+        self.process = start(name, "--port", 0, *arguments, through=with_console, stdin=subprocess.PIPE)
         self.log: list[str] = []
         threading.Thread(target=self._collect_log, daemon=True).start()
-        first = self.process.stdout.readline().decode()
+        first = text(self.process.stdout.readline())
         match = re.fullmatch(r"listening on (?:\[(.+)\]|([\d.]+)):(\d+) \((\w+)\)\n", first)
         if match is None:
             self.process.kill()
@@ -89,7 +113,7 @@ class Server:
 
     def _collect_log(self) -> None:
         for line in self.process.stderr:
-            self.log.append(line.decode().rstrip("\n"))
+            self.log.append(line.decode().rstrip("\r\n"))
 
     def connect(self, host: str | None = None) -> socket.socket:
         return socket.create_connection((host or self.host, self.port), timeout=HANG)
@@ -102,7 +126,11 @@ class Server:
             return True
 
     def signal(self, number: int) -> None:
-        self.process.send_signal(number)
+        if not suffix:
+            self.process.send_signal(number)
+            return
+        self.process.stdin.write(b"\n")  # with_console makes it a Ctrl-C
+        self.process.stdin.flush()
 
     def exit_code(self) -> int:
         return self.process.wait(HANG)
@@ -159,6 +187,9 @@ def next_frame(stream: socket.socket, width: int = 4, endian: str = "little") ->
 
 def wait_for_delivery(stream: socket.socket) -> None:
     """Until the peer's kernel has acknowledged every byte (SIOCOUTQ)."""
+    if fcntl is None:
+        return  # Windows does not tell; the bytes may then arrive together, which is right as well
+
     def unacknowledged() -> int:
         return struct.unpack("i", fcntl.ioctl(stream, termios.TIOCOUTQ, b"\0" * 4))[0]
 
@@ -199,7 +230,7 @@ class TcpEchoServer(unittest.TestCase):
     def test_the_ready_line_names_the_backend(self):
         wanted = os.environ.get("PLAIT_BACKEND", "")
         with Server("tcp_echo_server") as server:
-            self.assertIn(server.backend, [wanted] if wanted not in ("", "automatic") else ["io_uring", "epoll"])
+            self.assertIn(server.backend, [wanted] if wanted not in ("", "automatic") else ["io_uring", "epoll", "iocp"])
             with Server("tcp_echo_server", "--backend", server.backend) as chosen:
                 self.assertEqual(chosen.backend, server.backend)
 
@@ -378,6 +409,7 @@ class FramedEchoServer(unittest.TestCase):
             self.assertEqual(server.exit_code(), 0)
             self.assertEqual(server.log, [])
 
+    @on_linux_only("the server's memory is read in /proc")
     def test_memory_does_not_follow_the_lengths_that_are_claimed(self):
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(Server("framed_echo_server"))
@@ -415,6 +447,7 @@ class Stopping(unittest.TestCase):
             server.signal(signal.SIGTERM)
             self.assertEqual(server.exit_code(), 0)
 
+    @on_linux_only("a process is stopped for a while by SIGSTOP")
     def test_what_had_arrived_before_the_signal_is_answered(self):
         # The server is stopped while everything is put into its kernel, so that it finds the signal and the frames, on
         # connections that it knows and on such that it has not accepted yet, when it wakes up.
@@ -649,10 +682,11 @@ class CommandLines(unittest.TestCase):
                 self.assertEqual(err, f"cannot listen on 127.0.0.1:{port}: Address already in use\n")
 
     def test_a_backend_that_this_system_does_not_have_says_why(self):
-        code, _, err = run("tcp_echo_server", "--port", 0, "--backend", "iocp")
+        absent = "epoll" if suffix else "iocp"
+        code, _, err = run("tcp_echo_server", "--port", 0, "--backend", absent)
         # A build without exceptions can only abort where a constructor fails.
         self.assertIn(code, (1, -signal.SIGABRT))
-        self.assertRegex(err, r"\biocp\b")
+        self.assertRegex(err, rf"\b{absent}\b")
 
 
 class StickyPackets(unittest.TestCase):
@@ -699,18 +733,25 @@ class Readme(unittest.TestCase):
 
 
 def main() -> int:
-    global examples
+    global examples, suffix
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples-dir", type=Path, required=True)
+    parser.add_argument("--prefix", action="append", default=[])
+    parser.add_argument("--with-console")
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
     examples = arguments.examples_dir.resolve()
-    if not (examples / "tcp_echo_server").exists():
+    if (examples / "tcp_echo_server.exe").exists():
+        suffix = ".exe"
+        prefix.extend(arguments.prefix)
+        with_console.append(arguments.with_console or parser.error("Windows programs need --with-console"))
+    elif not (examples / "tcp_echo_server").exists():
         print(f"no examples in {examples}")
         return 77
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
+    if resource:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
     watchdog = threading.Timer(WHOLE_RUN, give_up)
     watchdog.daemon = True
     watchdog.start()

@@ -11,11 +11,10 @@
 #include "support/framing_cases.hpp"
 #include "support/scale.hpp"
 #include "support/streams.hpp"
+#include "support/system.hpp"
 #include "support/watchdog.hpp"
 
 #include <catch2/catch_test_macros.hpp>
-
-#include <fcntl.h>
 
 #include <array>
 #include <string>
@@ -556,13 +555,13 @@ TEST_CASE("a stream whose unsent output is given up is closed", "[framing]") {
     auto body = [&]() -> task<> {
         tcp_pair pair = co_await support::connected();
         use_small_buffers(pair);
-        const auto handle = static_cast<int>(pair.left.native_handle());
+        const plait::native_socket handle = pair.left.native_handle();
         {
             plait::framed messages{std::move(pair.left), plait::length_prefix{}};
             static_cast<void>(co_await fill(messages, 4000));
         }
         // Two seconds later nothing is left of it, although the peer has not read a byte.
-        auto closed = [&] { return ::fcntl(handle, F_GETFD) < 0; };
+        auto closed = [&] { return !support::is_open_socket(handle); };
         co_await support::until(closed);
         CHECK(open_sockets(context) == 1);
     };

@@ -12,8 +12,6 @@
 
 #include <catch2/catch_test_macros.hpp>
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <array>
 #include <csignal>
@@ -425,13 +423,8 @@ TEST_CASE("draining waits for the rest of what recv_exactly has begun", "[reliab
 // --- memory follows what was received ------------------------------------------------------------------------------
 
 TEST_CASE("a header that claims the maximum costs little memory", "[reliability]") {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    SKIP("a sanitizer's allocator is not asked by mallinfo2");
-#endif
-    auto live = [] {
-        const struct mallinfo2 now = ::mallinfo2();
-        return now.uordblks + now.hblkhd;
-    };
+    if (!support::live_heap_bytes()) SKIP("this build's malloc does not tell how much it has given out");
+    auto live = [] { return support::live_heap_bytes().value(); };
     const std::size_t batch =
         std::min<std::size_t>(pairs_at_once(scaled(10'000)), 4'000); // and again, up to 10,000
     std::size_t connections = 0;

@@ -9,14 +9,12 @@
 #include "support/scale.hpp"
 #include "support/serving.hpp"
 #include "support/streams.hpp"
+#include "support/system.hpp"
 #include "support/watchdog.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
-#include <unistd.h>
-
 #include <array>
-#include <csignal>
 #include <string>
 #include <thread>
 #include <vector>
@@ -338,9 +336,9 @@ TEST_CASE("the first signal drains and the second stops at once", "[serve]") {
         std::vector<std::error_code> ends;
         auto send_signal = [&] {
             if (other_thread)
-                std::thread([] { ::kill(::getpid(), SIGTERM); }).join();
+                std::thread([] { support::send_signal_to_process(first_signal()); }).join();
             else
-                static_cast<void>(::raise(SIGTERM));
+                support::send_signal(first_signal());
         };
         auto stubborn = [&](tcp_stream stream) -> task<> {
             std::array<std::byte, 1> buffer;
@@ -358,8 +356,8 @@ TEST_CASE("the first signal drains and the second stops at once", "[serve]") {
             auto rest = co_await plait::sleep_for(1h);
             CHECK(rest.error() == errc::canceled);
         };
-        const auto result =
-            run_server(stubborn, serve_options().stop_on({SIGINT, SIGTERM}).drain_timeout(1h), client);
+        const auto result = run_server(
+            stubborn, serve_options().stop_on({second_signal(), first_signal()}).drain_timeout(1h), client);
         CHECK(result.error() == errc::canceled);
         CHECK(ends == std::vector<std::error_code>{errc::draining, errc::canceled});
     }
@@ -370,22 +368,23 @@ TEST_CASE("a second signal stops although other tasks wait for signals of their 
     auto stubborn = [](tcp_stream stream) -> task<> {
         std::array<std::byte, 1> buffer;
         static_cast<void>(co_await stream.recv(buffer));
-        static_cast<void>(::raise(SIGTERM));
+        support::send_signal(first_signal());
         static_cast<void>(co_await plait::sleep_for(1h));
     };
     auto client = [&](endpoint where) -> task<> {
         auto stream = co_await connect(where);
         plait::task_group group;
         auto waiting = [&]() -> task<> {
-            auto which = co_await plait::wait_for_signal({SIGUSR1, SIGUSR2});
+            auto which = co_await plait::wait_for_signal({second_signal(), other_signal()});
             if (which.error() == errc::canceled) ++stopped;
         };
         for (int i = 0; i < 3; ++i) group.spawn(waiting);
         co_await turns(5);
-        static_cast<void>(::raise(SIGTERM));
+        support::send_signal(first_signal());
         co_await group.join();
     };
-    const auto result = run_server(stubborn, serve_options().stop_on(SIGTERM).drain_timeout(1h), client);
+    const auto result =
+        run_server(stubborn, serve_options().stop_on(first_signal()).drain_timeout(1h), client);
     CHECK(result.error() == errc::canceled);
     CHECK(stopped == 3);
 }
@@ -459,15 +458,17 @@ TEST_CASE("two servers run in one context, and one signal drains both", "[serve]
         auto one = co_await connect(first.local_endpoint().value());
         auto other = co_await connect(second.local_endpoint().value());
         auto serve_one = [&]() -> task<> {
-            results[0] = co_await plait::serve(std::move(first), session, serve_options().stop_on(SIGTERM));
+            results[0] =
+                co_await plait::serve(std::move(first), session, serve_options().stop_on(first_signal()));
         };
         auto serve_other = [&]() -> task<> {
-            results[1] = co_await plait::serve(std::move(second), session, serve_options().stop_on(SIGTERM));
+            results[1] =
+                co_await plait::serve(std::move(second), session, serve_options().stop_on(first_signal()));
         };
         auto client = [&]() -> task<> {
             co_await check_exchange(one, "to one");
             co_await check_exchange(other, "to the other");
-            static_cast<void>(::raise(SIGTERM));
+            support::send_signal(first_signal());
         };
         plait::task_group group;
         group.spawn(serve_one);

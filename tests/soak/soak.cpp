@@ -12,8 +12,6 @@
 
 #include "support/connections.hpp"
 
-#include <malloc.h>
-
 #include <atomic>
 #include <cinttypes>
 #include <cstdio>
@@ -272,12 +270,12 @@ int main(int count, char** words) {
     warm_up.until = std::chrono::steady_clock::now() + std::min(1s, std::chrono::seconds(seconds));
     run(warm_up);
     const std::size_t descriptors = support::open_descriptors();
-    const std::size_t heap = ::mallinfo2().uordblks;
+    const std::size_t heap = support::live_heap_bytes().value_or(0);
 
     all.until = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
     const bool served = run(all);
     const auto more_heap =
-        static_cast<std::int64_t>(::mallinfo2().uordblks) - static_cast<std::int64_t>(heap);
+        static_cast<std::int64_t>(support::live_heap_bytes().value_or(0)) - static_cast<std::int64_t>(heap);
     const std::size_t descriptors_after = support::open_descriptors();
 
     const counts& done = all.done;

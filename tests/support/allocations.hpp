@@ -17,4 +17,7 @@ std::uint64_t allocations() noexcept;
 /// What those calls asked for, in bytes.
 std::uint64_t allocated_bytes() noexcept;
 
+/// Asks the system for a page of memory, past malloc, and gives it back.
+void map_a_page();
+
 } // namespace support

@@ -5,9 +5,6 @@
 
 #include "support/sockets.hpp"
 
-#include <dirent.h>
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <cstring>
 #include <span>
@@ -15,22 +12,10 @@
 
 namespace support {
 
-inline std::size_t open_descriptors() {
-    DIR* directory = ::opendir("/proc/self/fd");
-    must(directory != nullptr, "/proc/self/fd");
-    std::size_t count = 0;
-    while (::readdir(directory)) ++count;
-    ::closedir(directory);
-    return count - 3; // ".", ".." and the directory itself
-}
-
 /// As many connected pairs as the limit of descriptors allows, up to `wanted`.
 inline std::size_t pairs_at_once(std::size_t wanted) {
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
-    const std::size_t room = limit.rlim_cur > 1000 ? static_cast<std::size_t>(limit.rlim_cur) - 500 : 500;
+    const std::size_t most = most_descriptors();
+    const std::size_t room = most > 1000 ? most - 500 : 500;
     return std::min(wanted, room / 2);
 }
 

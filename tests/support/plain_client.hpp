@@ -5,17 +5,10 @@
 ///     client.send("ping");
 ///     CHECK(client.receive(4) == "pong");
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include <plait/detail/socket_state.hpp>
 
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,41 +18,17 @@ namespace support {
 class plain_client {
   public:
     /// Connects to 127.0.0.1; a failure ends the program.
-    explicit plain_client(std::uint16_t port) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-        sockaddr_in peer{};
-        peer.sin_family = AF_INET;
-        peer.sin_port = htons(port);
-        peer.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        if (socket_ < 0 || ::connect(socket_, reinterpret_cast<const sockaddr*>(&peer), sizeof peer) != 0) {
-            std::perror("plain_client");
-            std::abort();
-        }
-        const int on = 1;
-        ::setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    }
-    plain_client(plain_client&& other) noexcept : socket_(std::exchange(other.socket_, -1)) {}
+    explicit plain_client(std::uint16_t port);
+    plain_client(plain_client&& other) noexcept
+        : socket_(std::exchange(other.socket_, plait::detail::no_socket)) {}
     plain_client& operator=(plain_client&&) = delete;
     ~plain_client() { close(); }
 
     /// False when the peer has ended the connection.
-    bool send(std::string_view text) {
-        while (!text.empty()) {
-            const auto sent = ::send(socket_, text.data(), text.size(), MSG_NOSIGNAL);
-            if (sent < 0 && errno == EINTR) continue;
-            if (sent <= 0) return false;
-            text.remove_prefix(static_cast<std::size_t>(sent));
-        }
-        return true;
-    }
+    bool send(std::string_view text);
 
     /// Some bytes: 0 at the end, or the negative errno.
-    std::ptrdiff_t receive(char* into, std::size_t size) {
-        for (;;) {
-            const auto got = ::recv(socket_, into, size, 0);
-            if (got >= 0) return got;
-            if (errno != EINTR) return -errno;
-        }
-    }
+    std::ptrdiff_t receive(char* into, std::size_t size);
 
     /// That many bytes; fewer where the connection ended before.
     std::string receive(std::size_t size) {
@@ -87,23 +56,17 @@ class plain_client {
     }
 
     /// Half-close.
-    void finish() { ::shutdown(socket_, SHUT_WR); }
+    void finish();
 
     /// Closes with a reset.
-    void reset() {
-        const linger at_once{1, 0};
-        ::setsockopt(socket_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-        close();
-    }
+    void reset();
 
-    void close() {
-        if (socket_ >= 0) ::close(std::exchange(socket_, -1));
-    }
+    void close();
 
-    int descriptor() const noexcept { return socket_; }
+    plait::native_socket native_handle() const noexcept { return socket_; }
 
   private:
-    int socket_;
+    plait::native_socket socket_;
 };
 
 } // namespace support

@@ -10,24 +10,15 @@
 #include <plait/tcp.hpp>
 #include <plait/time.hpp>
 
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
+#include "support/must.hpp"
+#include "support/system.hpp"
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <span>
 #include <vector>
 
 namespace support {
-
-/// Ends the program where a test cannot go on and a failed check would leave tasks behind.
-inline void must(bool condition, const char* what) {
-    if (condition) return;
-    std::fprintf(stderr, "this test cannot go on: %s\n", what);
-    std::abort();
-}
 
 /// Lets the loop turn that often.
 inline plait::task<> turns(std::size_t count) {
@@ -68,21 +59,13 @@ inline void reset_by(plait::tcp_stream& stream) {
     stream = plait::tcp_stream();
 }
 
-/// Bytes that are under way, so that their acknowledgement will make room again.
-inline bool acknowledgements_are_due(const plait::tcp_stream& stream) {
-    const int descriptor = static_cast<int>(stream.native_handle());
-    int kept = 0, unsent = 0;
-    must(::ioctl(descriptor, SIOCOUTQ, &kept) == 0 && ::ioctl(descriptor, SIOCOUTQNSD, &unsent) == 0,
-         "SIOCOUTQ");
-    return kept != unsent;
-}
-
 /// Sends until the peer's window and our buffer are full; answers how many bytes that took.
 inline plait::task<std::size_t> fill(plait::tcp_stream& stream, std::byte with) {
     const std::vector<std::byte> piece(64 * 1024, with);
     std::size_t total = 0;
     constexpr int long_enough = 50; // a segment that the peer had no room for is not acknowledged for long
-    for (int full = 0; full < 3 || (full < long_enough && acknowledgements_are_due(stream));) {
+    for (int full = 0;
+         full < 3 || (full < long_enough && acknowledgements_are_due(stream.native_handle()));) {
         auto sent = co_await plait::with_timeout(stream.send(piece), std::chrono::milliseconds(20));
         total += sent.bytes();
         full = sent ? 0 : full + 1;

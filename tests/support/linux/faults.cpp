@@ -1,4 +1,4 @@
-#include "support/faults.hpp"
+#include "support/linux/faults.hpp"
 
 #include <dlfcn.h>
 #include <liburing.h>

@@ -96,3 +96,8 @@ std::uint64_t support::allocations() noexcept { return 0; }
 std::uint64_t support::allocated_bytes() noexcept { return 0; }
 
 #endif
+
+void support::map_a_page() {
+    void* volatile mapped = ::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ::munmap(mapped, 4096);
+}

@@ -4,7 +4,7 @@
 #include <plait/serve.hpp>
 
 #include "support/connections.hpp"
-#include "support/faults.hpp"
+#include "support/linux/faults.hpp"
 #include "support/plain_client.hpp"
 #include "support/scale.hpp"
 #include "support/serving.hpp"

@@ -1,0 +1,76 @@
+// Runs a program on a console of its own, where Ctrl-C reaches it and nobody else:
+//
+//     with_console PROGRAM [ARGUMENT...]
+//
+// For each byte that comes on stdin there is one Ctrl-C. It ends with the program, and with the program's exit code;
+// killing it kills the program, too.
+
+#include "support/windows/winsock.hpp"
+
+#include <cstdio>
+#include <string>
+
+namespace {
+
+int failed(const char* what) {
+    std::fprintf(stderr, "with_console: %s: error %lu\n", what, ::GetLastError());
+    return 99;
+}
+
+BOOL WINAPI ignore(DWORD) { return TRUE; }
+
+DWORD WINAPI pass_on(void* events) {
+    char byte = 0;
+    DWORD got = 0;
+    while (::ReadFile(events, &byte, 1, &got, nullptr) && got == 1)
+        if (!::GenerateConsoleCtrlEvent(CTRL_C_EVENT, 0)) failed("GenerateConsoleCtrlEvent");
+    return 0;
+}
+
+/// The words of our own command line behind our own name, as they stand.
+std::wstring rest_of_command_line() {
+    const wchar_t* text = ::GetCommandLineW();
+    bool quoted = false;
+    for (; *text && (quoted || *text != L' '); ++text)
+        if (*text == L'"') quoted = !quoted;
+    while (*text == L' ') ++text;
+    return text;
+}
+
+} // namespace
+
+int main() {
+    const HANDLE events = ::GetStdHandle(STD_INPUT_HANDLE);
+    STARTUPINFOW start{}; // the pipes that we were given, not the console
+    start.cb = sizeof start;
+    start.dwFlags = STARTF_USESTDHANDLES;
+    start.hStdOutput = ::GetStdHandle(STD_OUTPUT_HANDLE);
+    start.hStdError = ::GetStdHandle(STD_ERROR_HANDLE);
+    for (const HANDLE each : {events, start.hStdOutput, start.hStdError})
+        ::SetHandleInformation(each, HANDLE_FLAG_INHERIT, 0); // not for the console's process
+    ::FreeConsole();
+    if (!::AllocConsole()) return failed("AllocConsole");
+    ::SetConsoleCtrlHandler(nullptr,
+                            FALSE); // who started us may have switched Ctrl-C off; children inherit that
+    ::SetConsoleCtrlHandler(ignore, TRUE);
+    for (const HANDLE each : {start.hStdOutput, start.hStdError})
+        ::SetHandleInformation(each, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT);
+
+    const HANDLE job = ::CreateJobObjectW(nullptr, nullptr);
+    JOBOBJECT_EXTENDED_LIMIT_INFORMATION limits{};
+    limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
+    ::SetInformationJobObject(job, JobObjectExtendedLimitInformation, &limits, sizeof limits);
+
+    std::wstring command = rest_of_command_line();
+    PROCESS_INFORMATION program{};
+    if (!::CreateProcessW(nullptr, command.data(), nullptr, nullptr, TRUE, 0, nullptr, nullptr, &start,
+                          &program))
+        return failed("CreateProcess");
+    ::AssignProcessToJobObject(job, program.hProcess);
+    ::CreateThread(nullptr, 0, pass_on, events, 0, nullptr);
+
+    DWORD code = 0;
+    ::WaitForSingleObject(program.hProcess, INFINITE);
+    ::GetExitCodeProcess(program.hProcess, &code);
+    ::ExitProcess(code); // not by return: a thread of ours still reads
+}
