@@ -72,6 +72,7 @@ class loop final : public loop_core {
 
     // --- running ---
     void run(task<> root);
+    bool runs() const noexcept { return root_ != nullptr; }
     void turn();
 
     // --- waits ---

@@ -13,6 +13,7 @@
 #include <plait/serve.hpp>
 #include <plait/signal.hpp>
 #include <plait/stream.hpp>
+#include <plait/sync.hpp>
 #include <plait/task.hpp>
 #include <plait/task_group.hpp>
 #include <plait/tcp.hpp>
