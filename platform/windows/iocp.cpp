@@ -20,6 +20,8 @@ namespace {
 constexpr std::size_t accepts_at_once = 8;
 /// What leaves from a copy at once.
 constexpr std::size_t longest_piece = 64 * 1024;
+/// How long a closed socket may take to send a piece that counts as sent.
+constexpr auto linger_time = std::chrono::seconds(2);
 
 enum class packet_kind : std::uint8_t { receive, send, accept };
 
@@ -118,6 +120,8 @@ class iocp_driver final : public winsock_driver {
     void on_accept(accept_packet& what, status outcome);
     void request_cancel(packet& what) noexcept;
     void close_if_quiet(socket_state& socket) noexcept;
+    bool linger(socket_state& socket) noexcept;
+    void give_up_lingering() noexcept;
 
     bool start_receive(operation& op);
     bool attempt_receive(operation& op);
@@ -138,6 +142,12 @@ class iocp_driver final : public winsock_driver {
     std::array<OVERLAPPED_ENTRY, 128> entries_;
     extensions extensions_;
     lease_pool* pool_;
+    /// Closed sockets that still send their last piece, and until when; the earliest first.
+    struct lingering {
+        socket_state* socket;
+        steady_time until;
+    };
+    std::vector<lingering> lingering_;
 };
 
 status iocp_driver::set_up() {
@@ -148,6 +158,10 @@ status iocp_driver::set_up() {
 // --- waiting -----------------------------------------------------------------------------------------------
 
 void iocp_driver::wait(steady_time deadline) {
+    if (!lingering_.empty()) {
+        give_up_lingering();
+        if (!lingering_.empty()) deadline = std::min(deadline, lingering_.front().until);
+    }
     DWORD span = 0;
     if (deadline == steady_time::max()) {
         span = INFINITE;
@@ -240,7 +254,7 @@ void iocp_driver::attach(socket_state& socket) noexcept {
 bool iocp_driver::close(socket_state& socket) noexcept {
     iocp_socket& own = mine(socket);
     request_cancel(own.receive);
-    request_cancel(own.send);
+    if (own.send.in_flight && !linger(socket)) request_cancel(own.send);
     if (own.accepts) {
         for (const SOCKET each : std::exchange(own.accepts->ready, {})) ::closesocket(each);
         end_accepts(socket);
@@ -252,11 +266,32 @@ bool iocp_driver::close(socket_state& socket) noexcept {
     return true;
 }
 
+/// closesocket() would cut a pending piece off. It belongs to a send that was told that these bytes have left, so it
+/// is given some time. False: not on a socket that is to be reset.
+bool iocp_driver::linger(socket_state& socket) noexcept {
+    int seconds = -1;
+    if (!mine(socket).piece) return false;
+    if (get_option(socket.handle, socket_option::linger, seconds).ok() && seconds == 0) return false;
+    static_cast<void>(shutdown_send(socket.handle));
+    lingering_.push_back({&socket, now() + linger_time});
+    return true;
+}
+
+void iocp_driver::give_up_lingering() noexcept {
+    const steady_time time = now();
+    std::erase_if(lingering_, [&](const lingering& each) {
+        if (each.until > time) return false;
+        request_cancel(mine(*each.socket).send);
+        return true;
+    });
+}
+
 /// Called for each packet of a socket that is being closed.
 void iocp_driver::close_if_quiet(socket_state& socket) noexcept {
     iocp_socket& own = mine(socket);
     if (own.receive.in_flight || own.send.in_flight) return;
     if (own.accepts && own.accepts->in_flight > 0) return;
+    std::erase_if(lingering_, [&](const lingering& each) { return each.socket == &socket; });
     delete std::exchange(own.accepts, nullptr);
     close(socket.handle);
     closed(socket);
@@ -298,7 +333,11 @@ bool iocp_driver::attempt_receive(operation& op) {
     if (count < 0) {
         finish(op, last_error());
     } else if (count == 0) {
-        finish(op, errc::end_of_stream);
+        // Where the end is a reset, Wine tells it here alone.
+        int error = 0, size = sizeof error;
+        ::getsockopt(socket_of(op.socket->handle), SOL_SOCKET, SO_ERROR, reinterpret_cast<char*>(&error),
+                     &size);
+        finish(op, error == 0 ? status(errc::end_of_stream) : native_error(error));
     } else {
         const auto received = static_cast<std::size_t>(count);
         own.readable = received == room.size(); // a short one has emptied the socket
