@@ -99,7 +99,8 @@ class driver {
     /// The listener must not take in further connections until the next accept is started.
     virtual void pause_accept(socket_state& socket) noexcept = 0;
 
-    virtual status shutdown_send(native_socket handle) noexcept = 0;
+    /// Tells the peer that nothing more comes, behind what was sent.
+    virtual status shutdown_send(socket_state& socket) noexcept = 0;
     virtual status local_endpoint(native_socket handle, endpoint& out) const noexcept = 0;
     virtual status remote_endpoint(native_socket handle, endpoint& out) const noexcept = 0;
     virtual status set_option(native_socket handle, socket_option option, int value) noexcept = 0;

@@ -174,7 +174,7 @@ task<io_result<void>> stream_socket::shutdown_send() {
     auto flushed = co_await send_awaitable(send_op(), {}, true);
     if (!flushed) co_return flushed.error();
     if (!state_ || !state_->context) co_return io_result<void>(not_open(), 0);
-    co_return io_result<void>(state_->context->system->shutdown_send(state_->handle), 0);
+    co_return io_result<void>(state_->context->system->shutdown_send(*state_), 0);
 }
 
 namespace {

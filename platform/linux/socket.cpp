@@ -130,9 +130,9 @@ void linux_driver::close(native_socket handle) noexcept {
     ::close(descriptor_of(handle));
 }
 
-status linux_driver::shutdown_send(native_socket handle) noexcept {
+status linux_driver::shutdown_send(socket_state& socket) noexcept {
     ++metrics_.system_calls;
-    return ::shutdown(descriptor_of(handle), SHUT_WR) == 0 ? status() : last_error();
+    return ::shutdown(descriptor_of(socket.handle), SHUT_WR) == 0 ? status() : last_error();
 }
 
 status linux_driver::local_endpoint(native_socket handle, endpoint& out) const noexcept {

@@ -41,7 +41,7 @@ class linux_driver : public driver {
     status open_listener(const endpoint& local, const listen_options& options, native_socket& out) override;
     status open_stream(const endpoint& peer, native_socket& out) override;
     void close(native_socket handle) noexcept override;
-    status shutdown_send(native_socket handle) noexcept override;
+    status shutdown_send(socket_state& socket) noexcept override;
     status local_endpoint(native_socket handle, endpoint& out) const noexcept override;
     status remote_endpoint(native_socket handle, endpoint& out) const noexcept override;
     status set_option(native_socket handle, socket_option option, int value) noexcept override;

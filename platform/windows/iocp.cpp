@@ -69,6 +69,7 @@ struct iocp_socket {
     bool readable = true;                 ///< worth a try: the last one did not empty the socket
     bool skips = false;                   ///< a call that succeeds at once brings no packet
     bool sends_own = false;               ///< `piece` is what `sender` sends, not what was sent before
+    bool shut_down_next = false;          ///< once `piece` has left
 };
 static_assert(sizeof(iocp_socket) % 8 == 0 && alignof(iocp_socket) <= 8);
 
@@ -111,6 +112,7 @@ class iocp_driver final : public winsock_driver {
     void attach(socket_state& socket) noexcept override;
     using winsock_driver::close;
     bool close(socket_state& socket) noexcept override;
+    status shutdown_send(socket_state& socket) noexcept override;
     void pause_accept(socket_state& socket) noexcept override { end_accepts(socket); }
 
   private:
@@ -272,7 +274,7 @@ bool iocp_driver::linger(socket_state& socket) noexcept {
     int seconds = -1;
     if (!mine(socket).piece) return false;
     if (get_option(socket.handle, socket_option::linger, seconds).ok() && seconds == 0) return false;
-    static_cast<void>(shutdown_send(socket.handle));
+    static_cast<void>(shutdown_send(socket));
     lingering_.push_back({&socket, now() + linger_time});
     return true;
 }
@@ -333,11 +335,10 @@ bool iocp_driver::attempt_receive(operation& op) {
     if (count < 0) {
         finish(op, last_error());
     } else if (count == 0) {
-        // Where the end is a reset, Wine tells it here alone.
-        int error = 0, size = sizeof error;
-        ::getsockopt(socket_of(op.socket->handle), SOL_SOCKET, SO_ERROR, reinterpret_cast<char*>(&error),
-                     &size);
-        finish(op, error == 0 ? status(errc::end_of_stream) : native_error(error));
+        // Wine tells a reset as an end, but knows better when it is asked.
+        WSAPOLLFD look{socket_of(op.socket->handle), POLLRDNORM, 0};
+        const bool reset = ::WSAPoll(&look, 1, 0) == 1 && (look.revents & POLLERR) != 0;
+        finish(op, reset ? native_error(WSAECONNRESET) : status(errc::end_of_stream));
     } else {
         const auto received = static_cast<std::size_t>(count);
         own.readable = received == room.size(); // a short one has emptied the socket
@@ -459,6 +460,16 @@ bool iocp_driver::send_piece(operation& op) {
     return true;
 }
 
+status iocp_driver::shutdown_send(socket_state& socket) noexcept {
+    iocp_socket& own = mine(socket);
+    if (own.piece) { // Wine would cut it off
+        own.shut_down_next = true;
+        return {};
+    }
+    ++metrics_.system_calls;
+    return ::shutdown(socket_of(socket.handle), SD_SEND) == 0 ? status() : last_error();
+}
+
 bool iocp_driver::start_connect(operation& op) {
     iocp_socket& own = mine(*op.socket);
     if (!own.send_failure.ok()) {
@@ -486,6 +497,7 @@ bool iocp_driver::start_connect(operation& op) {
 void iocp_driver::on_send(socket_state& socket, status outcome, std::size_t bytes) {
     iocp_socket& own = mine(socket);
     release_piece(own);
+    if (std::exchange(own.shut_down_next, false)) static_cast<void>(shutdown_send(socket));
     if (socket.close_started) return close_if_quiet(socket);
     operation* const op = std::exchange(own.sender, nullptr);
     if (!op) {

@@ -244,11 +244,6 @@ void winsock_driver::close(native_socket handle) noexcept {
     ::closesocket(socket_of(handle));
 }
 
-status winsock_driver::shutdown_send(native_socket handle) noexcept {
-    ++metrics_.system_calls;
-    return ::shutdown(socket_of(handle), SD_SEND) == 0 ? status() : last_error();
-}
-
 status winsock_driver::local_endpoint(native_socket handle, endpoint& out) const noexcept {
     socket_address address;
     if (::getsockname(socket_of(handle), address.get(), &address.size) != 0) return last_error();
