@@ -20,6 +20,12 @@ std::size_t most_descriptors();
 /// Bytes that malloc has given out and not got back; nothing where it does not tell.
 std::optional<std::size_t> live_heap_bytes();
 
+/// Whether Wine takes the place of Windows; it lacks some things.
+bool runs_with_wine();
+
+/// Whether listen_options::reuse_port is there.
+bool listeners_share_ports();
+
 // --- signals -------------------------------------------------------------------------------------------------------
 
 /// Two that a program can send to itself, and one more that it can wait for.
@@ -27,12 +33,13 @@ int first_signal();
 int second_signal();
 int other_signal();
 
-/// To the calling thread, and to this process. On Windows both are the same: it arrives a little later, on a thread of
-/// its own.
+/// To the calling thread, at once.
 void send_signal(int number);
+/// To the process, from outside as it were. On Windows a console event, which arrives a little later on a thread of its
+/// own.
 void send_signal_to_process(int number);
 
-/// As long as it lives, a handler of the program's own takes the signal, and does nothing.
+/// As long as it lives, a handler of the program's own takes what send_signal_to_process sends, and does nothing.
 class ignored_signal {
   public:
     explicit ignored_signal(int number);
@@ -66,8 +73,9 @@ struct option_number {
 
 /// Of a listener: one that plait has no setter for.
 option_number listener_option();
-/// Of a stream: one that plait has no setter for, and that takes a whole int.
+/// Of a stream: one that plait has no setter for, and that takes a whole int, which may be `stream_option_value`.
 option_number stream_option();
+extern const int stream_option_value;
 /// One that no system knows.
 option_number unknown_option();
 
@@ -82,7 +90,6 @@ struct keep_alive_values {
     int interval;
     int count;
 };
-/// Nothing where the system does not tell.
-std::optional<keep_alive_values> keep_alive_of(plait::native_socket socket);
+keep_alive_values keep_alive_of(plait::native_socket socket);
 
 } // namespace support

@@ -48,6 +48,10 @@ std::optional<std::size_t> live_heap_bytes() {
 #endif
 }
 
+bool runs_with_wine() { return false; }
+
+bool listeners_share_ports() { return true; }
+
 int first_signal() { return SIGUSR1; }
 int second_signal() { return SIGUSR2; }
 int other_signal() { return SIGTERM; }
@@ -87,6 +91,7 @@ bool acknowledgements_are_due(plait::native_socket socket) {
 
 option_number listener_option() { return {IPPROTO_TCP, TCP_DEFER_ACCEPT}; }
 option_number stream_option() { return {SOL_SOCKET, SO_PRIORITY}; }
+const int stream_option_value = 5;
 option_number unknown_option() { return {IPPROTO_TCP, 9999}; }
 
 int option_of(plait::native_socket socket, option_number option) {
@@ -98,10 +103,9 @@ int option_of(plait::native_socket socket, option_number option) {
 
 bool has_no_delay(plait::native_socket socket) { return option_of(socket, {IPPROTO_TCP, TCP_NODELAY}) != 0; }
 
-std::optional<keep_alive_values> keep_alive_of(plait::native_socket socket) {
-    return keep_alive_values{option_of(socket, {IPPROTO_TCP, TCP_KEEPIDLE}),
-                             option_of(socket, {IPPROTO_TCP, TCP_KEEPINTVL}),
-                             option_of(socket, {IPPROTO_TCP, TCP_KEEPCNT})};
+keep_alive_values keep_alive_of(plait::native_socket socket) {
+    return {option_of(socket, {IPPROTO_TCP, TCP_KEEPIDLE}), option_of(socket, {IPPROTO_TCP, TCP_KEEPINTVL}),
+            option_of(socket, {IPPROTO_TCP, TCP_KEEPCNT})};
 }
 
 } // namespace support

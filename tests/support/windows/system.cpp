@@ -42,6 +42,12 @@ std::optional<std::size_t> live_heap_bytes() {
     return whole ? std::optional(bytes) : std::nullopt;
 }
 
+bool runs_with_wine() {
+    return ::GetProcAddress(::GetModuleHandleW(L"ntdll.dll"), "wine_get_version") != nullptr;
+}
+
+bool listeners_share_ports() { return false; }
+
 // --- signals: events of a console that belongs to this process alone, for they reach all who share it ---------------
 
 namespace {
@@ -68,11 +74,12 @@ int first_signal() { return SIGBREAK; }
 int second_signal() { return SIGINT; }
 int other_signal() { return SIGTERM; }
 
-void send_signal(int number) {
+void send_signal(int number) { static_cast<void>(std::raise(number)); }
+
+void send_signal_to_process(int number) {
     have_own_console();
     must(::GenerateConsoleCtrlEvent(event_of(number), 0) != 0, "GenerateConsoleCtrlEvent");
 }
-void send_signal_to_process(int number) { send_signal(number); }
 
 ignored_signal::ignored_signal(int number) : number_(number) {
     ignored_event = event_of(number);
@@ -102,7 +109,8 @@ std::ptrdiff_t receive_at_once(plait::native_socket socket, std::span<std::byte>
 bool acknowledgements_are_due(plait::native_socket) { return false; }
 
 option_number listener_option() { return {IPPROTO_IP, IP_TTL}; }
-option_number stream_option() { return {IPPROTO_IP, IP_TTL}; }
+option_number stream_option() { return {SOL_SOCKET, SO_RCVTIMEO}; }
+const int stream_option_value = 2000;
 option_number unknown_option() { return {IPPROTO_TCP, 9999}; }
 
 int option_of(plait::native_socket socket, option_number option) {
@@ -116,15 +124,10 @@ bool has_no_delay(plait::native_socket socket) {
     return get_option(socket, {IPPROTO_TCP, TCP_NODELAY}, value) && value != 0;
 }
 
-// By the numbers of Windows 10, version 1709, which not every header has.
-std::optional<keep_alive_values> keep_alive_of(plait::native_socket socket) {
-    constexpr int idle = 3, interval = 17, count = 16;
-    keep_alive_values values{};
-    if (!get_option(socket, {IPPROTO_TCP, idle}, values.idle) ||
-        !get_option(socket, {IPPROTO_TCP, interval}, values.interval) ||
-        !get_option(socket, {IPPROTO_TCP, count}, values.count))
-        return std::nullopt;
-    return values;
+// TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT came with Windows 10, version 1709: not every header has them.
+keep_alive_values keep_alive_of(plait::native_socket socket) {
+    return {option_of(socket, {IPPROTO_TCP, 3}), option_of(socket, {IPPROTO_TCP, 17}),
+            option_of(socket, {IPPROTO_TCP, 16})};
 }
 
 } // namespace support
