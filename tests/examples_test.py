@@ -74,6 +74,13 @@ def text(output: bytes) -> str:
     return output.decode().replace("\r\n", "\n")
 
 
+def told(what: str) -> str:
+    """How a program words that error of the system."""
+    on_windows = {"Connection refused": "connection refused", "Connection reset by peer": "connection reset by the peer",
+                  "Address already in use": "address already in use"}
+    return on_windows[what] if suffix else what
+
+
 def on_linux_only(reason: str):
     def decorate(test):
         def run_or_skip(self):
@@ -395,7 +402,7 @@ class FramedEchoServer(unittest.TestCase):
             self.assertEqual(next_frame(bad), b"good")
             name = name_of(bad)
             reset(bad)
-            server.says(f"{name}: Connection reset by peer")
+            server.says(f"{name}: {told('Connection reset by peer')}")
             honest.sendall(frame(b"still here"))
             self.assertEqual(next_frame(honest), b"still here")
 
@@ -642,7 +649,7 @@ class Clients(unittest.TestCase):
             for client in ("tcp_echo_client", "framed_echo_client"):
                 code, out, err = run(client, host, port, "--send", "hello")
                 self.assertEqual((code, out), (1, ""))
-                self.assertEqual(err, f"cannot connect to {host}:{port}: Connection refused\n")
+                self.assertEqual(err, f"cannot connect to {host}:{port}: {told('Connection refused')}\n")
 
 
 class CommandLines(unittest.TestCase):
@@ -679,7 +686,7 @@ class CommandLines(unittest.TestCase):
             for server in self.SERVERS:
                 code, out, err = run(server, "--port", port)
                 self.assertEqual((code, out), (1, ""))
-                self.assertEqual(err, f"cannot listen on 127.0.0.1:{port}: Address already in use\n")
+                self.assertEqual(err, f"cannot listen on 127.0.0.1:{port}: {told('Address already in use')}\n")
 
     def test_a_backend_that_this_system_does_not_have_says_why(self):
         absent = "epoll" if suffix else "iocp"

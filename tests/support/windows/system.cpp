@@ -70,13 +70,15 @@ BOOL WINAPI ignore_event(DWORD event) { return event == ignored_event; }
 
 } // namespace
 
-int first_signal() { return SIGBREAK; }
-int second_signal() { return SIGINT; }
+int first_signal() { return SIGINT; }
+int second_signal() { return SIGBREAK; }
 int other_signal() { return SIGTERM; }
 
 void send_signal(int number) { static_cast<void>(std::raise(number)); }
 
 void send_signal_to_process(int number) {
+    if (number == SIGBREAK && runs_with_wine())
+        return send_signal(number); // Wine 8 has no Ctrl-Break to send
     have_own_console();
     must(::GenerateConsoleCtrlEvent(event_of(number), 0) != 0, "GenerateConsoleCtrlEvent");
 }
