@@ -37,6 +37,9 @@ function(plait_compile_like_us target)
     elseif(PLAIT_SANITIZE)
         # GCC's data-flow warnings are unreliable on instrumented code, and -Wtsan regrets every fence.
         target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized -Wno-tsan)
+    elseif(MINGW)
+        # At -O1, GCC 12 takes what stands behind a flag for uninitialized.
+        target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
     endif()
     if(PLAIT_WERROR)
         target_compile_options(${target} PRIVATE -Werror)

@@ -8,13 +8,13 @@
 #include "support/plain_client.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
+#include "support/system.hpp"
 #include "support/watchdog.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
 #include <algorithm>
 #include <array>
-#include <csignal>
 #include <cstring>
 #include <optional>
 #include <random>
@@ -170,7 +170,7 @@ TEST_CASE("no byte crosses over when a descriptor's number is used again", "[rel
 // --- peers that are gone -------------------------------------------------------------------------------------------
 
 TEST_CASE("writing to a closed peer is an error and never a signal", "[reliability]") {
-    const auto before = std::signal(SIGPIPE, SIG_DFL);
+    const support::deadly_broken_pipe no_mercy;
     std::size_t right = 0, writes = 0;
     auto body = [&]() -> task<> {
         auto listener = co_await support::loopback_listener();
@@ -203,7 +203,6 @@ TEST_CASE("writing to a closed peer is an error and never a signal", "[reliabili
     };
     plait::run(body());
     CHECK(right == writes);
-    std::signal(SIGPIPE, before);
 }
 
 // --- short writes --------------------------------------------------------------------------------------------------

@@ -51,6 +51,18 @@ class ignored_signal {
     int number_;
 };
 
+/// As long as it lives, writing to a closed socket would raise a signal that ends the process, where there is one.
+class deadly_broken_pipe {
+  public:
+    deadly_broken_pipe();
+    deadly_broken_pipe(const deadly_broken_pipe&) = delete;
+    deadly_broken_pipe& operator=(const deadly_broken_pipe&) = delete;
+    ~deadly_broken_pipe();
+
+  private:
+    void (*before_)(int) = nullptr;
+};
+
 // --- sockets, by their handles -------------------------------------------------------------------------------------
 
 bool is_open_socket(plait::native_socket socket);

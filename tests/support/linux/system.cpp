@@ -108,4 +108,7 @@ keep_alive_values keep_alive_of(plait::native_socket socket) {
             option_of(socket, {IPPROTO_TCP, TCP_KEEPCNT})};
 }
 
+deadly_broken_pipe::deadly_broken_pipe() : before_(std::signal(SIGPIPE, SIG_DFL)) {}
+deadly_broken_pipe::~deadly_broken_pipe() { std::signal(SIGPIPE, before_); }
+
 } // namespace support

@@ -132,4 +132,7 @@ keep_alive_values keep_alive_of(plait::native_socket socket) {
             option_of(socket, {IPPROTO_TCP, 16})};
 }
 
+deadly_broken_pipe::deadly_broken_pipe() = default; // there is none
+deadly_broken_pipe::~deadly_broken_pipe() = default;
+
 } // namespace support
