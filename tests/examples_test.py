@@ -35,7 +35,7 @@ WHOLE_RUN = 280  # seconds, within the five minutes that ctest gives
 
 examples = Path()
 suffix = ""  # ".exe" where the examples are Windows programs
-prefix: list[str] = []
+prefix: list[str] = []  # what the examples are started by, if not directly
 with_console: list[str] = []
 started: list[subprocess.Popen] = []
 
@@ -108,6 +108,7 @@ class Server:
     def __init__(self, name: str, *arguments):
         self.process = start(name, "--port", 0, *arguments, through=with_console, stdin=subprocess.PIPE)
         self.log: list[str] = []
+        self.refusal = ""  # why it is epoll, if nobody asked for that
         threading.Thread(target=self._collect_log, daemon=True).start()
         first = text(self.process.stdout.readline())
         match = re.fullmatch(r"listening on (?:\[(.+)\]|([\d.]+)):(\d+) \((\w+)\)\n", first)
@@ -120,7 +121,11 @@ class Server:
 
     def _collect_log(self) -> None:
         for line in self.process.stderr:
-            self.log.append(line.decode().rstrip("\r\n"))
+            said = line.decode().rstrip("\r\n")
+            if not self.log and said.startswith("io_uring_setup: "):
+                self.refusal = said
+            else:
+                self.log.append(said)
 
     def connect(self, host: str | None = None) -> socket.socket:
         return socket.create_connection((host or self.host, self.port), timeout=HANG)
@@ -559,6 +564,54 @@ class Stopping(unittest.TestCase):
             self.assertEqual(until_end(client), b"")  # half-closed; now it waits for our end
             server.signal(signal.SIGTERM)
             self.assertEqual(server.exit_code(), 0)
+
+
+class IoUringRefused:
+    """To mix in: the examples run where io_uring is refused."""
+
+    def setUp(self):
+        if suffix:
+            self.skipTest("Windows has no io_uring that could be refused")
+        helper = TOP / "tests/support/linux/without_io_uring.py"
+        blocked = [sys.executable, str(helper), "EPERM"]  # as containers' filters and the sysctl answer
+        probe = subprocess.run([*blocked, sys.executable, "-c", ""], check=False)
+        if probe.returncode == 77:
+            self.skipTest("no seccomp filter can be had here")
+        prefix[:] = blocked
+        self.addCleanup(prefix.clear)
+        asked_for = os.environ.pop("PLAIT_BACKEND", None)
+        if asked_for is not None:
+            self.addCleanup(os.environ.__setitem__, "PLAIT_BACKEND", asked_for)
+
+
+class WithoutIoUring(IoUringRefused, unittest.TestCase):
+    def test_it_says_epoll_and_why(self):
+        for refused_with, sentence in (
+                ("EPERM", "io_uring_setup: Operation not permitted; forbidden by a seccomp filter "),
+                ("ENOSYS", "io_uring_setup: Function not implemented; ")):
+            prefix[-1] = refused_with
+            for name in ("tcp_echo_server", "framed_echo_server"):
+                with Server(name) as server:
+                    self.assertEqual(server.backend, "epoll")
+                    wait_until(lambda: server.refusal, "the reason on stderr")
+                    self.assertTrue(server.refusal.startswith(sentence), server.refusal)
+
+    def test_io_uring_alone_is_refused(self):
+        code, out, err = run("tcp_echo_server", "--port", 0, "--backend", "io_uring")
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn("Operation not permitted", err)
+
+
+class TcpEchoServerWithoutIoUring(IoUringRefused, TcpEchoServer):
+    pass
+
+
+class FramedEchoServerWithoutIoUring(IoUringRefused, FramedEchoServer):
+    pass
+
+
+class StoppingWithoutIoUring(IoUringRefused, Stopping):
+    pass
 
 
 class Clients(unittest.TestCase):
