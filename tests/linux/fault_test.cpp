@@ -14,6 +14,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -495,7 +496,8 @@ std::size_t serve_in_trouble(std::size_t count, Begin begin, Trouble in_trouble,
                 std::size_t size = 0;
                 co_await support::until([&] {
                     const auto got =
-                        ::recv(each.descriptor(), text.data() + size, text.size() - size, MSG_DONTWAIT);
+                        ::recv(static_cast<int>(each.native_handle()), text.data() + size,
+                               text.size() - size, MSG_DONTWAIT);
                     if (got > 0) size += static_cast<std::size_t>(got);
                     return size == text.size() || got == 0;
                 });
