@@ -297,7 +297,7 @@ TEST_CASE("a lease in a frame that is cancelled or done returns its buffer to th
     counting_resource memory;
     auto body = [&]() -> task<> {
         auto pair = co_await support::connected_pair();
-        for (std::size_t i = 0; i < scaled(500); ++i) {
+        for (std::size_t i = 0; i < scaled(2'000); ++i) { // 10,000 at PLAIT_TEST_SCALE=5
             task_group group;
             auto receives = [](tcp_stream& from) -> task<> {
                 while (auto got = co_await from.recv()) {
@@ -399,8 +399,9 @@ TEST_CASE("receives into the caller's buffer, too, go on when the pool is held b
 }
 
 TEST_CASE("buffers run out under many connections, and every byte arrives", "[lease]") {
+    // 1 MiB on each at PLAIT_TEST_SCALE=5
     counting_resource memory;
-    plait::run(mixed_sessions(64, scaled(100'000), 3, false),
+    plait::run(mixed_sessions(256, scaled(210'000), 3, false),
                context_options().memory_resource(&memory).buffer_pool(1, 4, 4096));
     CHECK(memory.live == 0);
     CHECK(memory.peak <= 4 * 4096);

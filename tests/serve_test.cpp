@@ -365,7 +365,7 @@ TEST_CASE("clients that reset before they are accepted do not stop the listener"
         const endpoint where = listener.local_endpoint().value();
         for (int i = 0; i < 100; ++i) plain_client(where.port()).reset(); // before anybody accepts
         auto client = [&](endpoint) -> task<> {
-            for (std::size_t round = 0; round < scaled(10); ++round) {
+            for (std::size_t round = 0; round < scaled(20); ++round) {
                 for (int i = 0; i < 100; ++i) plain_client(where.port()).reset();
                 auto honest = co_await connect(where);
                 co_await check_exchange(honest, "hello");

@@ -34,7 +34,12 @@ class watchdog final : public Catch::EventListenerBase {
     }
 
   private:
-    static constexpr auto longest = std::chrono::seconds(240);
+    /// For one test case. Who asks for many repetitions says so in PLAIT_TEST_PATIENCE, in seconds.
+    static std::chrono::seconds longest() {
+        const char* text = std::getenv("PLAIT_TEST_PATIENCE");
+        const long asked_for = text ? std::atol(text) : 0;
+        return std::chrono::seconds(asked_for > 0 ? asked_for : 240);
+    }
 
     void set(const std::string& name) {
         {
@@ -45,10 +50,11 @@ class watchdog final : public Catch::EventListenerBase {
         changed_.notify_one();
     }
     void watch() {
+        const std::chrono::seconds patience = longest();
         std::unique_lock lock(mutex_);
         while (!over_) {
             const auto seen = changes_;
-            const bool changed = changed_.wait_for(lock, longest, [&] { return over_ || changes_ != seen; });
+            const bool changed = changed_.wait_for(lock, patience, [&] { return over_ || changes_ != seen; });
             if (changed || name_.empty()) continue;
             std::fprintf(stderr, "watchdog: \"%s\" hangs\n", name_.c_str());
             std::abort();
