@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <system_error>
+#include <thread>
 
 namespace plait::inline v1 {
 namespace detail {
@@ -145,6 +146,11 @@ loop::loop(io_context& owner, context_options&& chosen) : facade(owner), options
 }
 
 loop::~loop() {
+    // On some systems what is in flight belongs to the thread that started it; so it does on all.
+    bool open = false;
+    sockets.for_each([&](socket_state& socket) { open = open || socket.handle != no_socket; });
+    PLAIT_ASSERT(!open || thread_ == std::this_thread::get_id(),
+                 "a context with open sockets is destroyed by another thread than the one that ran it");
     running_loop here(this);
     begin_stop();
     // Whoever still waits is resumed, as cancelled; plait's own tasks have ended with run().
@@ -169,6 +175,7 @@ loop* loop::current() noexcept { return running; }
 void loop::run(task<> root) {
     PLAIT_ASSERT(!running, "run() inside a running context; co_await the task instead");
     running_loop here(this);
+    thread_ = std::this_thread::get_id();
     system->enter_thread();
     box->open();
     std::optional<std::stop_callback<std::function<void()>>> on_stop;
@@ -355,6 +362,19 @@ bool loop::start(operation& op, std::coroutine_handle<> waiter, environment& env
     return true;
 }
 
+bool loop::pass(operation& op, std::coroutine_handle<> waiter, environment& env) {
+    PLAIT_ASSERT(!op.waiter, "two receives on a socket at once; each direction has one task at a time");
+    if (env.cancel->cancelled) return false;
+    op.kind = op_kind::lease;
+    op.transferred = 0;
+    op.canceling = op.drain_ended = op.dont_wait = op.deferred = false;
+    op.block = nullptr;
+    op.result = status();
+    static_cast<void>(begin_wait(op, waiter, env));
+    detail::make_ready(op);
+    return true;
+}
+
 /// Whether `op`, a part of which has succeeded, has work left.
 bool loop::goes_on(operation& op) noexcept {
     if (op.kind != op_kind::lease) return op.whole && (op.piece_count > 0 || op.size > 0);
@@ -408,6 +428,10 @@ void loop::abandon(operation& op) noexcept {
         while (op.in_flight) system->wait(steady_time::max());
     }
     op.unlink();
+    if (socket_state& socket = *op.socket; socket.sends_frame && &op == &socket.send) {
+        const bool all_left = !op.deferred && op.result.ok() && op.piece_count == 0 && op.size == 0;
+        if (!all_left && socket.send_failure.ok()) socket.send_failure = errc::closed;
+    }
     op.deferred = false;
     if (op.result.ok() && op.waiter) {
         if (op.kind == op_kind::accept) system->close(op.accepted);
@@ -418,6 +442,7 @@ void loop::abandon(operation& op) noexcept {
 
 void loop::finished(operation& op) noexcept {
     op.waiter = nullptr;
+    if (op.kind == op_kind::send) op.socket->sends_frame = false;
     if (op.socket->closing) free_if_unused(*op.socket);
 }
 

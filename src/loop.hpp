@@ -13,6 +13,7 @@
 #include <atomic>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace plait::inline v1 {
@@ -83,6 +84,8 @@ class loop final : public loop_core {
     // --- operations and sockets ---
     /// True: suspended. False: `op.result` is there already.
     bool start(operation& op, std::coroutine_handle<> waiter, environment& env);
+    /// Suspends the waiter of an operation that is over, until the others have had their turn.
+    bool pass(operation& op, std::coroutine_handle<> waiter, environment& env);
     void cancel(operation& op) noexcept;
     /// The await of `op` goes away without its result: waits for the system to let go of it.
     void abandon(operation& op) noexcept;
@@ -158,6 +161,7 @@ class loop final : public loop_core {
     };
     std::optional<closing_watch> closing_signals_;
     task_group* root_ = nullptr; ///< of the run() under way
+    std::thread::id thread_;     ///< that ran it last
     outbox* queued_outputs_ = nullptr;
     int inline_budget_ = 0; ///< operations that may still complete at once in this turn
 };

@@ -30,6 +30,10 @@ bool start_operation(operation& op, std::coroutine_handle<> waiter, environment&
     return env.context->start(op, waiter, env);
 }
 
+bool pass_turn(operation& op, std::coroutine_handle<> waiter, environment& env) {
+    return env.context && op.socket->context == env.context && env.context->pass(op, waiter, env);
+}
+
 void abandon_operation(operation& op) noexcept {
     if (op.socket->context) return op.socket->context->abandon(op);
     op.unlink();

@@ -8,6 +8,7 @@
 #include <plait/when.hpp>
 
 #include "support/allocations.hpp"
+#include "support/foreign.hpp"
 #include "support/framing_cases.hpp"
 #include "support/scale.hpp"
 #include "support/streams.hpp"
@@ -491,6 +492,45 @@ TEST_CASE("a large write that is cancelled before it began is withdrawn, and wha
         co_await plait::when_all(writing(), reading());
         const bool same = got == expected;
         CHECK(same);
+    };
+    auto over_tcp = [&]() -> task<> {
+        tcp_pair pair = co_await support::connected();
+        use_small_buffers(pair);
+        co_await body(pair.left, pair.right);
+    };
+    auto own = [&]() -> task<> {
+        auto [left, right] = support::own_stream_pair(3000);
+        co_await body(left, right);
+    };
+    plait::run(over_tcp());
+    plait::run(own());
+}
+
+TEST_CASE("a large write that is destroyed while it leaves fails the writing side for good", "[framing]") {
+    auto body = [](auto& left, auto& right) -> task<> {
+        plait::detail::environment& env = co_await plait::detail::this_environment();
+        plait::framed messages{left, plait::length_prefix{}};
+        const std::string large(8 << 20, 'x');
+        auto writes = [&]() -> task<> {
+            static_cast<void>(co_await messages.write("collected before it"));
+            static_cast<void>(co_await messages.write(large));
+        };
+        support::foreign writer = support::carry(writes());
+        writer.start(env);
+        co_await support::turns(3);
+        CHECK(!writer.done());
+        writer.destroy();
+        for (int i = 0; i < 2; ++i) { // what follows would stand in the middle of the frame
+            auto written = co_await messages.write("after it");
+            CHECK(written.error() == errc::closed);
+            auto flushed = co_await messages.flush();
+            CHECK(flushed.error() == errc::closed);
+            auto next = co_await messages.next();
+            CHECK(next.error() == errc::closed);
+        }
+        static_cast<void>(co_await left.close());
+        const std::string came = co_await support::receive_all(right);
+        CHECK(came.find("after it") == std::string::npos);
     };
     auto over_tcp = [&]() -> task<> {
         tcp_pair pair = co_await support::connected();

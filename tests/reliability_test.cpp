@@ -5,6 +5,7 @@
 #include <plait/serve.hpp>
 
 #include "support/connections.hpp"
+#include "support/foreign.hpp"
 #include "support/plain_client.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
@@ -417,6 +418,110 @@ TEST_CASE("draining waits for the rest of what recv_exactly has begun", "[reliab
         CHECK(heard == "abcdefgh");
         CHECK(error == std::error_code());
     }
+}
+
+// --- one peer is busy, the others wait -----------------------------------------------------------------------------
+
+namespace {
+
+/// How much `progress` grows at most from one turn to the next, until it is `all`.
+task<std::size_t> longest_run(const std::size_t& progress, std::size_t all) {
+    std::size_t longest = 0;
+    while (progress < all) {
+        const std::size_t before = progress;
+        co_await plait::yield();
+        longest = std::max(longest, progress - before);
+    }
+    co_return longest;
+}
+
+std::string numbered_frames(std::size_t count) {
+    std::string wire;
+    for (std::size_t i = 0; i < count; ++i)
+        wire += {0, 0, 0, 2, static_cast<char>(i >> 8), static_cast<char>(i & 255)};
+    return wire;
+}
+
+} // namespace
+
+TEST_CASE("a session with thousands of frames at hand lets the others have their turn", "[reliability]") {
+    constexpr std::size_t frames = 5'000;
+    const std::string wire = numbered_frames(frames);
+    std::size_t answered = 0, longest = 0;
+    auto body = [&]() -> task<> {
+        auto pair = co_await support::connected_pair();
+        static_cast<void>(co_await pair.far.send_all(wire));
+        auto session = [&]() -> task<> {
+            plait::framed<tcp_stream&, plait::length_prefix> messages(pair.near, plait::length_prefix());
+            while (answered < frames) {
+                auto message = co_await messages.next();
+                if (!message || !co_await messages.write(*message)) break;
+                ++answered;
+            }
+        };
+        auto other = [&]() -> task<> { longest = co_await longest_run(answered, frames); };
+        co_await plait::when_all(session(), other());
+        std::string came(wire.size(), '\0');
+        static_cast<void>(co_await pair.far.recv_exactly(std::as_writable_bytes(std::span(came))));
+        CHECK(came == wire);
+    };
+    plait::run(body());
+    CHECK(answered == frames);
+    CHECK(longest <= 256);
+}
+
+TEST_CASE("a session that always finds bytes lets the others have their turn", "[reliability]") {
+    constexpr std::size_t bytes = 20'000;
+    std::size_t received = 0, longest = 0;
+    auto body = [&]() -> task<> {
+        auto pair = co_await support::connected_pair();
+        static_cast<void>(co_await pair.far.send_all(std::string(bytes, 'b')));
+        auto session = [&]() -> task<> {
+            std::byte one{};
+            auto first = co_await pair.near.recv(); // by the pool: what is left over is at hand from now on
+            received += first.bytes();
+            while (received < bytes) {
+                auto got = co_await pair.near.recv(std::span(&one, 1));
+                if (!got) break;
+                received += *got;
+            }
+        };
+        auto other = [&]() -> task<> { longest = co_await longest_run(received, bytes); };
+        static_cast<void>(co_await pair.far.send_all(std::string_view("b", 0)));
+        co_await plait::when_all(session(), other());
+    };
+    plait::run(body(), context_options().buffer_pool(64, 64, 300)); // many pieces, each a receive
+    CHECK(received == bytes);
+    CHECK(longest <= 300 + 256);
+}
+
+TEST_CASE("a next that is destroyed while the others have their turn loses no frame", "[reliability]") {
+    constexpr std::size_t frames = 300;
+    const std::string wire = numbered_frames(frames);
+    std::size_t right = 0;
+    auto body = [&]() -> task<> {
+        plait::detail::environment& env = co_await plait::detail::this_environment();
+        auto pair = co_await support::connected_pair();
+        plait::framed<tcp_stream&, plait::length_prefix> messages(pair.near, plait::length_prefix());
+        auto reads = [&]() -> task<> {
+            while (right < frames) {
+                auto message = co_await messages.next();
+                if (!message) break;
+                const std::string_view expected = std::string_view(wire).substr(right * 6 + 4, 2);
+                CHECK(plait::as_text(*message) == expected);
+                ++right;
+            }
+        };
+        support::foreign reader = support::carry(reads());
+        reader.start(env);
+        static_cast<void>(co_await pair.far.send_all(wire));
+        while (right == 0) co_await plait::yield();
+        CHECK(right == 255); // the next one is here, and waits for its turn
+        reader.destroy();
+        co_await reads();
+    };
+    plait::run(body());
+    CHECK(right == frames);
 }
 
 // --- memory follows what was received ------------------------------------------------------------------------------

@@ -39,6 +39,9 @@ inline constexpr std::size_t copied_below = 4096;
 /// Above this much collected output a write waits.
 inline constexpr std::size_t collect_at_most = 64 * 1024;
 
+/// A session that finds so many frames in a row without waiting lets the others go on before the next one.
+inline constexpr std::uint16_t frames_in_a_row = 256;
+
 /// What next() and write() answer: at once where `Owner` can (try_now, then outcome), and by a coroutine of its own
 /// otherwise (wait_for). `Argument` is what both are given.
 template <class Owner, class Result, class... Argument>
@@ -87,6 +90,18 @@ class frame_buffer {
             return {outcome_, 0};
         return {held_->payload, held_->payload.size()};
     }
+    /// So many frames were handed out since the last wait that it is somebody else's turn.
+    bool share_is_used() const noexcept { return in_a_row_ >= frames_in_a_row; }
+    void waits() noexcept { in_a_row_ = 0; }
+    /// The outcome is handed out once more, should nobody take it now: the await may be destroyed.
+    void keep_outcome() noexcept {
+        waits();
+        if (fixed_ == fixed::no) fixed_ = fixed::once;
+    }
+    void outcome_taken() noexcept {
+        if (fixed_ == fixed::once) fixed_ = fixed::no;
+    }
+
     /// To be handed out next.
     void answer(status failure) noexcept { outcome_ = failure; }
 
@@ -109,7 +124,7 @@ class frame_buffer {
     /// From now on nothing else is handed out.
     void failed(status failure) noexcept {
         outcome_ = failure;
-        final_ = true;
+        fixed_ = fixed::for_good;
     }
     /// Lets go of what is not needed while waiting. A partial frame moves to memory of its own, so that a slow
     /// peer pins no pooled buffer.
@@ -140,9 +155,10 @@ class frame_buffer {
     }
 
     std::unique_ptr<contents> held_;
-    status outcome_; ///< what is handed out: success stands for the payload
+    status outcome_;             ///< what is handed out: success stands for the payload
+    std::uint16_t in_a_row_ = 0; ///< frames handed out without a wait in between
     bool ended_ = false;
-    bool final_ = false; ///< the outcome stays
+    enum class fixed : std::uint8_t { no, once, for_good } fixed_ = fixed::no; ///< the outcome stays
 };
 
 inline void frame_buffer::settle() {
@@ -171,7 +187,10 @@ inline void frame_buffer::received(lease piece) {
 
 template <class C>
 bool frame_buffer::decode(C& codec) {
-    if (final_) return true;
+    if (fixed_ != fixed::no) [[unlikely]] {
+        outcome_taken();
+        return true;
+    }
     if (!held_ && !ended_) return false;
     contents& held = hold();
     for (;;) {
@@ -187,6 +206,7 @@ bool frame_buffer::decode(C& codec) {
             held.payload = said.payload(held.bytes);
             outcome_ = status();
             held.take(said.size());
+            ++in_a_row_;
             return true;
         case decoded_kind::need: held.needed = saturated_size(held.bytes.size(), said.more()); return false;
         case decoded_kind::skip:
@@ -255,9 +275,13 @@ class [[nodiscard]] socket_next_awaitable : operation_awaitable, lease_taker {
         if (started_) op_->socket->taker = nullptr;
     }
 
-    bool await_ready() { return owner_->try_now(); }
+    bool await_ready() {
+        here_ = owner_->try_now();
+        return here_ && !owner_->buffer_.share_is_used();
+    }
     template <environment_promise P>
     bool await_suspend(std::coroutine_handle<P> waiter) {
+        if (here_) return pass(waiter);
         socket_state* const socket = owner_->stream_.collected_output();
         if (!socket) {
             owner_->buffer_.answer(not_open());
@@ -270,10 +294,16 @@ class [[nodiscard]] socket_next_awaitable : operation_awaitable, lease_taker {
         op_->boundary = !owner_->buffer_.inside_frame();
         op_->piece_count = 0;
         socket->taker = this;
+        owner_->buffer_.waits();
         return start(waiter);
     }
     io_result<frame_view> await_resume() {
         if (!started_) return owner_->outcome();
+        if (here_) {
+            static_cast<void>(take_pieces(ended()));
+            owner_->buffer_.outcome_taken();
+            return owner_->outcome();
+        }
         op_->socket->taker = nullptr;
         const status ended_with = take_pieces(ended());
         if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
@@ -284,6 +314,16 @@ class [[nodiscard]] socket_next_awaitable : operation_awaitable, lease_taker {
     }
 
   private:
+    template <class P>
+    bool pass(std::coroutine_handle<P> waiter) {
+        owner_->buffer_.waits();
+        socket_state* const socket = owner_->stream_.collected_output();
+        if (!socket || socket->closing) return false;
+        op_ = &socket->receive;
+        started_ = pass_turn(*op_, waiter, waiter.promise().plait_environment());
+        if (started_) owner_->buffer_.keep_outcome();
+        return started_;
+    }
     static bool take_piece(lease_taker& base, operation& op) noexcept {
         auto& self = static_cast<socket_next_awaitable&>(base);
         lease piece(op.data, op.size, op.block);
@@ -404,15 +444,18 @@ class frame_sink {
             append_own(payload);
             co_return io_result<void>();
         }
+        // In the middle of a frame there is no way back; also when this coroutine is destroyed there.
+        breach whole(*this);
         std::size_t left = 0;
         for (frame_view piece : {header_of(edges_), payload, edges_.trailer}) {
             auto sent = co_await plait::send_all(stream, piece);
             left += sent.bytes();
             if (sent) continue;
-            // In the middle of a frame there is no way back.
+            whole.happened = false;
             if (!sent.raw_status().is(errc::canceled) || left > 0) failure_ = for_good(sent.raw_status());
             co_return io_result<void>(sent.raw_status(), 0);
         }
+        whole.happened = false;
         co_return io_result<void>();
     }
 
@@ -428,7 +471,9 @@ class frame_sink {
             // A write of the other task appends to own_, and may move it.
             if (leaving_.empty()) leaving_.swap(own_);
             sender mark(*this);
+            breach whole(*this);
             auto sent = co_await plait::send_all(stream, leaving_.bytes());
+            whole.happened = false;
             leaving_.consume(sent.bytes());
             if (sent) continue;
             if (sent.raw_status().is(errc::canceled)) co_return io_result<void>(sent.raw_status(), 0);
@@ -459,6 +504,18 @@ class frame_sink {
 
       private:
         frame_sink& sink_;
+    };
+
+    /// A send whose await was destroyed: nobody knows how much of it has left, so nothing may follow.
+    struct breach {
+        explicit breach(frame_sink& to) noexcept : sink(to) {}
+        breach(const breach&) = delete;
+        breach& operator=(const breach&) = delete;
+        ~breach() {
+            if (happened && sink.failure_.ok()) sink.failure_ = errc::closed;
+        }
+        frame_sink& sink;
+        bool happened = true;
     };
 
     std::size_t unsent() const noexcept { return own_.size() + leaving_.size(); }
@@ -517,8 +574,11 @@ class frame_sink<S> {
         const std::size_t earlier = before.size();
         before.append(header_of(edges));
         const frame_view pieces[] = {before.bytes(), payload, edges.trailer};
+        socket.sends_frame = true; // should this coroutine be destroyed, the loop fails the writing side
         auto sent = co_await stream.send_all(std::span<const frame_view>(pieces));
         if (sent) co_return io_result<void>();
+        if (stream.collected_output() != &socket) // closed meanwhile, and its block is gone
+            co_return io_result<void>(sent.raw_status(), 0);
         if (sent.raw_status().is(errc::canceled) && sent.bytes() == 0) {
             // Nothing has left: this frame is withdrawn, what was collected before it stays.
             before.truncate(earlier);
@@ -567,7 +627,8 @@ class frame_reader {
         : stream_(std::forward<S>(stream)), codec_(std::move(how)) {}
 
     /// The next frame's payload: a view into the reader's buffer, valid until the following next(). When a whole
-    /// frame is there already it does not suspend and makes no system call. While it waits between frames it
+    /// frame is there already it does not suspend and makes no system call, but for every 256th in a row on a socket:
+    /// then the other tasks have their turn. While it waits between frames it
     /// holds no buffer; inside a frame it holds what was received, never what a header claims.
     ///
     /// Cancelling loses no byte: the following next() goes on where this one stopped. Fails with
@@ -620,8 +681,8 @@ class frame_writer {
     ///
     /// Fails before a byte is sent with errc::frame_too_large or errc::malformed_frame for what the codec cannot
     /// carry. A failed send stays: every later write, flush and next reports it. Cancelled before it began to
-    /// leave, the frame is withdrawn; cancelled later, a large one has failed the writing side for good: it reports
-    /// errc::closed from then on.
+    /// leave, the frame is withdrawn; cancelled later, or destroyed, a large one has failed the writing side for good:
+    /// it reports errc::closed from then on.
     ///
     /// On a stream type of your own, which the loop cannot send for, collected output leaves in flush().
     write_awaitable write(std::span<const std::byte> payload) noexcept {

@@ -173,7 +173,7 @@ class PLAIT_API io_context {
     explicit io_context(context_options options = {});
     io_context(const io_context&) = delete;
     io_context& operator=(const io_context&) = delete;
-    /// Cancels, drains and joins what is left.
+    /// Cancels, drains and joins what is left. While sockets of it are open only the thread that ran it may do this.
     ~io_context();
 
     /// Runs `work`, and everything that it starts, until it ends; gives its result, or throws what it threw.

@@ -96,6 +96,7 @@ class uring_driver final : public linux_driver {
     void arm(socket_state& socket);
     void end_multishot(socket_state& socket) noexcept;
     void arm_wake();
+    void find_multishots();
 
     bool start_receive(operation& op);
     bool start_accept(operation& op);
@@ -113,8 +114,8 @@ class uring_driver final : public linux_driver {
     io_uring ring_{};
     bool made_ = false;
     bool enabled_ = false;
-    bool multishot_receive_ = true;
-    bool multishot_accept_ = true;
+    bool multishot_receive_ = false;
+    bool multishot_accept_ = false;
     bool wake_armed_ = false;
     context_options options_;
     buffer_ring* pool_ = nullptr;
@@ -171,7 +172,18 @@ void uring_driver::enter_thread() {
         throw_error(last_error().code());
     io_uring_register_ring_fd(&ring_); // spares each call a descriptor look-up; older kernels go without
     pool_ = buffer_ring::make(ring_, options_);
+    find_multishots();
     enabled_ = true;
+}
+
+/// Flags cannot be asked for, but the operations that came with the same kernel can. (An EINVAL that some socket
+/// answers says nothing: shutdown() of a listener makes one, too.)
+void uring_driver::find_multishots() {
+    io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
+    if (!probe) return;
+    multishot_accept_ = io_uring_opcode_supported(probe, IORING_OP_SOCKET) != 0;   // 5.19
+    multishot_receive_ = io_uring_opcode_supported(probe, IORING_OP_SEND_ZC) != 0; // 6.0
+    io_uring_free_probe(probe);
 }
 
 // --- submitting --------------------------------------------------------------------------------------------
@@ -413,12 +425,6 @@ void uring_driver::multishot_ended(socket_state& socket, int result) {
             own.waiting = false;
             op.kind == op_kind::lease ? receive_privately(op) : receive_once(op);
         }
-        return;
-    }
-    if (result == -EINVAL && (listener ? multishot_accept_ : multishot_receive_)) {
-        // A kernel before 6.0 (accept: 5.19): one-shot from now on.
-        (listener ? multishot_accept_ : multishot_receive_) = false;
-        if (own.waiting) arm(socket);
         return;
     }
     const status failure = result == 0 ? status(errc::end_of_stream) : native_error(-result);

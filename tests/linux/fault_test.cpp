@@ -495,9 +495,8 @@ std::size_t serve_in_trouble(std::size_t count, Begin begin, Trouble in_trouble,
                 std::string text(17, '\0');
                 std::size_t size = 0;
                 co_await support::until([&] {
-                    const auto got =
-                        ::recv(static_cast<int>(each.native_handle()), text.data() + size,
-                               text.size() - size, MSG_DONTWAIT);
+                    const auto got = ::recv(static_cast<int>(each.native_handle()), text.data() + size,
+                                            text.size() - size, MSG_DONTWAIT);
                     if (got > 0) size += static_cast<std::size_t>(got);
                     return size == text.size() || got == 0;
                 });
@@ -518,7 +517,7 @@ std::size_t serve_in_trouble(std::size_t count, Begin begin, Trouble in_trouble,
 } // namespace
 
 TEST_CASE("serve outlives a process without descriptors", "[fault]") {
-    constexpr std::size_t clients = 40;
+    constexpr std::size_t clients = 200;
     const descriptor_limit limit;
     std::set<int> causes;
     const std::size_t before = support::open_descriptors();
@@ -717,7 +716,7 @@ TEST_CASE("the peer's end and its reset come behind its last bytes", "[fault]") 
 }
 
 TEST_CASE("cancelled receives lose no byte, whoever wins", "[fault]") {
-    const std::size_t rounds = scaled(500);
+    const std::size_t rounds = scaled(2'000); // 10,000 at PLAIT_TEST_SCALE=5
     std::size_t place = 0, sent = 0, cancelled = 0;
     auto body = [&]() -> task<> {
         auto pair = co_await support::connected_pair();
@@ -847,4 +846,36 @@ TEST_CASE("cancelled accepts lose no connection, and a closed listener keeps non
     };
     plait::run(body());
     CHECK(support::open_descriptors() == before);
+}
+
+TEST_CASE("an accept that the system refuses on one listener changes nothing for the others", "[fault]") {
+    constexpr std::size_t clients = 20;
+    std::size_t accepted = 0, entries = 0;
+    faults counted;
+    auto body = [&]() -> task<> {
+        auto bad = co_await support::loopback_listener();
+        auto good = co_await support::loopback_listener();
+        support::must(::shutdown(static_cast<int>(bad.native_handle()), SHUT_RDWR) == 0, "shutdown");
+        auto refused = co_await bad.accept();
+        CHECK(refused.error() == std::errc::invalid_argument);
+        const std::size_t before = counted.calls(call::accept);
+        auto accepts = [&]() -> task<> {
+            while (accepted < clients) {
+                auto stream = co_await good.accept();
+                if (!stream) break;
+                ++accepted;
+            }
+        };
+        auto connects = [&]() -> task<> {
+            for (std::size_t i = 0; i < clients; ++i) {
+                support::plain_client client(good.local_endpoint().value().port());
+                while (accepted <= i) co_await support::turns(1);
+            }
+        };
+        co_await plait::when_all(accepts(), connects());
+        entries = counted.calls(call::accept) - before;
+    };
+    plait::run(body());
+    CHECK(accepted == clients);
+    if (on_io_uring()) CHECK(entries == 1); // one entry accepts over and over
 }

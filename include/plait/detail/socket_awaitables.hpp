@@ -15,6 +15,9 @@ namespace detail {
 PLAIT_API bool start_operation(operation& op, std::coroutine_handle<> waiter, environment& env);
 /// The await ends without taking a result, because its frame is destroyed.
 PLAIT_API void abandon_operation(operation& op) noexcept;
+/// For an await whose outcome is there, but that has had its share of this turn: suspends it once. False: the scope
+/// is cancelled, go on.
+PLAIT_API bool pass_turn(operation& op, std::coroutine_handle<> waiter, environment& env);
 
 PLAIT_API io_result<std::size_t> take_receive(operation& op) noexcept;
 PLAIT_API io_result<lease> take_lease(operation& op) noexcept;
@@ -51,6 +54,7 @@ class operation_awaitable {
 
     operation* op_; ///< nullptr: the socket is not open
     bool started_ = false;
+    bool here_ = false; ///< for next(): the outcome was there at once
 };
 
 } // namespace detail
@@ -60,16 +64,15 @@ class [[nodiscard]] receive_awaitable : detail::operation_awaitable {
   public:
     using detail::operation_awaitable::plait_awaitable_tag;
 
-    receive_awaitable(detail::operation* op, std::span<std::byte> buffer, bool whole,
-                      bool boundary = true) noexcept
-        : operation_awaitable(op), whole_(whole), boundary_(boundary), buffer_(buffer) {}
+    receive_awaitable(detail::operation* op, std::span<std::byte> buffer, bool whole) noexcept
+        : operation_awaitable(op), whole_(whole), buffer_(buffer) {}
 
     bool await_ready() const noexcept { return !op_ || buffer_.empty(); }
     template <detail::environment_promise P>
     bool await_suspend(std::coroutine_handle<P> waiter) {
         op_->kind = detail::op_kind::receive;
         op_->whole = whole_;
-        op_->boundary = boundary_;
+        op_->boundary = true;
         op_->piece_count = 0;
         op_->data = buffer_.data();
         op_->size = buffer_.size();
@@ -83,7 +86,6 @@ class [[nodiscard]] receive_awaitable : detail::operation_awaitable {
 
   private:
     bool whole_;
-    bool boundary_;
     std::span<std::byte> buffer_;
 };
 

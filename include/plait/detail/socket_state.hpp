@@ -91,8 +91,9 @@ struct socket_state : list_node {
     bool owned : 1 = true;      ///< a stream or listener object refers to this block
     bool closing : 1 = false;   ///< nothing can be started any more
     bool close_started : 1 = false;
-    outbox* output = nullptr; ///< collected output, while there is any
-    status send_failure;      ///< sticky: what a send of collected output ended with
+    bool sends_frame : 1 = false; ///< `send` carries a frame, and what was collected before it
+    outbox* output = nullptr;     ///< collected output, while there is any
+    status send_failure;          ///< sticky: what a send of collected output ended with
     traffic_watch* watch = nullptr;
     lease_taker* taker = nullptr; ///< of the lease operation that is awaited, if it has one
     bool* closed_flag = nullptr;  ///< set when the system has closed the socket
