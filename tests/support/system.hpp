@@ -11,7 +11,7 @@ namespace support {
 
 // --- this process --------------------------------------------------------------------------------------------------
 
-/// Descriptors that are open (Windows: handles).
+/// Descriptors that are open (Windows: handles of sockets and files).
 std::size_t open_descriptors();
 
 /// Raises the limit as far as this process may, and tells how many can be open then.

@@ -11,17 +11,6 @@ namespace support {
 
 namespace {
 
-/// Until the process ends; plait may come and go with its own.
-void use_winsock() {
-    static const int failure = [] {
-        WSADATA data;
-        return ::WSAStartup(MAKEWORD(2, 2), &data);
-    }();
-    if (failure == 0) return;
-    std::fprintf(stderr, "WSAStartup: %d\n", failure);
-    std::abort();
-}
-
 int most(std::size_t size) { return static_cast<int>(std::min<std::size_t>(size, 1 << 30)); }
 
 int errno_of(int code) {

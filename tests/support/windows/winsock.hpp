@@ -11,3 +11,18 @@
 // After winsock2.h, which they need.
 #include <windows.h>
 #include <ws2tcpip.h>
+
+#include "support/must.hpp"
+
+namespace support {
+
+/// From now on until the process ends; plait may come and go with its own.
+inline void use_winsock() {
+    static const int failure = [] {
+        WSADATA data;
+        return ::WSAStartup(MAKEWORD(2, 2), &data);
+    }();
+    must(failure == 0, "WSAStartup");
+}
+
+} // namespace support
