@@ -18,6 +18,7 @@
 namespace plait::inline v1 {
 
 class listen_options;
+class udp_options;
 
 namespace detail {
 
@@ -42,6 +43,10 @@ enum class socket_option : std::uint8_t {
     v6_only,             ///< 0 or 1
     reuse_address,       ///< 0 or 1
     reuse_port,          ///< 0 or 1
+    broadcast,           ///< 0 or 1
+    multicast_ttl,       ///< hops
+    multicast_loop,      ///< 0 or 1
+    multicast_interface, ///< an interface's index; 0: the system chooses
 };
 
 class driver {
@@ -70,6 +75,7 @@ class driver {
     /// True: completed at once, with `result` and what the kind brings. False: in flight.
     /// `accept`, `connect`, `receive`, `lease` and `send` report transferred bytes of this start only, by
     /// finish(). At the end of the stream a receive finishes with errc::end_of_stream.
+    /// A `receive_from` fills its envelope; `receive_from` and `send_to` move one datagram, which may be empty.
     /// A `lease` sets data, size and block. With `dont_wait` nothing to receive or accept is would_block.
     virtual bool start(operation& op) = 0;
 
@@ -82,6 +88,19 @@ class driver {
     virtual status open_listener(const endpoint& local, const listen_options& options,
                                  native_socket& out) = 0;
     virtual status open_stream(const endpoint& peer, native_socket& out) = 0;
+
+    // Not every driver has datagrams.
+    virtual status open_datagram(const endpoint&, const udp_options&, native_socket&) {
+        return std::make_error_code(std::errc::operation_not_supported);
+    }
+    /// The peer that datagrams without an address go to, and alone come from; it waits for nothing.
+    virtual status connect_datagram(native_socket, const endpoint&) {
+        return std::make_error_code(std::errc::operation_not_supported);
+    }
+    /// Joins or leaves a multicast group on the interface with that index; 0: the system chooses.
+    virtual status set_membership(native_socket, const ip_address&, std::uint32_t, bool) {
+        return std::make_error_code(std::errc::operation_not_supported);
+    }
 
     /// What the driver keeps for each socket, behind its state block; a multiple of 8 below 64 KiB.
     virtual std::size_t socket_bytes() const noexcept = 0;
@@ -167,6 +186,8 @@ std::unique_ptr<driver> make_driver(const context_options& options, std::string&
 /// A literal address, or nothing. "fe80::1%eth0" has the scope of its interface.
 std::optional<ip_address> parse_address(std::string_view text) noexcept;
 std::string print_address(const ip_address& address);
+/// The index of a network interface, 0 if there is none of that name.
+std::uint32_t index_of_interface(const char* name) noexcept;
 
 /// The portable code of a native one (errno, or WSAGetLastError); one that the table lacks stays native.
 status native_error(int code) noexcept;

@@ -70,6 +70,8 @@ std::optional<ip_address> parse_address(std::string_view text) noexcept {
     return std::nullopt;
 }
 
+std::uint32_t index_of_interface(const char* name) noexcept { return if_nametoindex(name); }
+
 std::string print_address(const ip_address& address) {
     std::array<char, INET6_ADDRSTRLEN> text{};
     inet_ntop(address.is_v6() ? AF_INET6 : AF_INET, address.octets().data(), text.data(), text.size());

@@ -83,7 +83,26 @@ std::string endpoint::to_string() const {
     return (address_.is_v6() ? '[' + host + ']' : host) + ':' + std::to_string(port_);
 }
 
+void unix_path::set(std::string_view name, bool abstract) noexcept {
+    size_ = static_cast<std::uint8_t>(std::min(name.size(), bytes_.size()));
+    std::copy_n(name.begin(), size_, bytes_.begin());
+    abstract_ = abstract;
+    if (name.size() > longest)
+        error_ = std::errc::filename_too_long;
+    else if (!abstract && name.find('\0') != std::string_view::npos)
+        error_ = std::errc::invalid_argument;
+}
+
+std::string unix_path::to_string() const {
+    std::string text(name());
+    std::replace(text.begin(), text.end(), '\0', '@');
+    if (error_ == std::errc::filename_too_long) return "a path that is too long: " + quoted(text + "...");
+    if (!valid()) return "a path with a zero byte: " + quoted(text);
+    return abstract_ ? '@' + text : text;
+}
+
 std::ostream& operator<<(std::ostream& out, const ip_address& address) { return out << address.to_string(); }
 std::ostream& operator<<(std::ostream& out, const endpoint& where) { return out << where.to_string(); }
+std::ostream& operator<<(std::ostream& out, const unix_path& name) { return out << name.to_string(); }
 
 } // namespace plait::inline v1

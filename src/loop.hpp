@@ -169,5 +169,9 @@ class loop final : public loop_core {
 /// The owner of `socket` is gone. Its context may be, too.
 void release_socket(socket_state& socket) noexcept;
 
+/// Closes without further ceremony, and completes when the system has closed the socket. What other tasks wait for on
+/// it ends as cancelled. Once started, `owner` has no socket any more.
+task<io_result<void>> close_at_once(socket_state*& owner);
+
 } // namespace detail
 } // namespace plait::inline v1

@@ -233,6 +233,26 @@ task<> close_in_background(socket_state* socket) {
 
 } // namespace
 
+task<io_result<void>> close_at_once(socket_state*& owner) {
+    socket_state* const socket = std::exchange(owner, nullptr);
+    if (!socket || !socket->context) co_return io_result<void>();
+    // The block lives until the flag is set; this frame may be destroyed before that.
+    struct closed_flag {
+        explicit closed_flag(socket_state& which) noexcept : socket(which) { socket.closed_flag = &set; }
+        closed_flag(const closed_flag&) = delete;
+        closed_flag& operator=(const closed_flag&) = delete;
+        ~closed_flag() {
+            if (!set) socket.closed_flag = nullptr;
+        }
+        socket_state& socket;
+        bool set = false;
+    };
+    closed_flag closed(*socket);
+    release_socket(*socket); // cancels what others wait for
+    while (!closed.set) co_await yield();
+    co_return io_result<void>();
+}
+
 void loop::close_politely(socket_state& socket) noexcept {
     socket.owned = true;
     socket.polite = false;

@@ -1,10 +1,14 @@
 #include <plait/tcp.hpp>
 
 #include "src/loop.hpp"
+#include "src/socket_options.hpp"
 
 namespace plait::inline v1 {
 namespace {
 
+using detail::converted;
+using detail::get;
+using detail::set;
 using detail::socket_option;
 
 /// Completes when the connection is established.
@@ -31,26 +35,6 @@ class connect_awaitable : detail::operation_awaitable {
   private:
     const endpoint* peer_;
 };
-
-io_result<void> set(detail::socket_state* state, socket_option option, int value) noexcept {
-    if (!state || !state->context) return {detail::not_open(), 0};
-    return {state->context->system->set_option(state->handle, option, value), 0};
-}
-
-io_result<int> get(const detail::socket_state* state, socket_option option) noexcept {
-    if (!state || !state->context) return {detail::not_open(), 0};
-    int value = 0;
-    const detail::status result = state->context->system->get_option(state->handle, option, value);
-    if (!result.ok()) return {result, 0};
-    return value;
-}
-
-/// The value as another type, or the same error.
-template <class T, class F>
-io_result<T> converted(const io_result<int>& value, F convert) {
-    if (!value) return {value.raw_status(), 0};
-    return convert(*value);
-}
 
 std::error_code invalid_argument() { return std::make_error_code(std::errc::invalid_argument); }
 
@@ -146,27 +130,6 @@ task<io_result<tcp_listener>> tcp_listener::bind(endpoint local, listen_options 
     co_return tcp_listener(context.adopt(handle, detail::socket_kind::listener));
 }
 
-task<io_result<void>> tcp_listener::close() {
-    detail::socket_state* socket = std::exchange(state_, nullptr);
-    if (!socket || !socket->context) co_return io_result<void>();
-    // The block lives until the flag is set; this frame may be destroyed before that.
-    struct closed_flag {
-        explicit closed_flag(detail::socket_state& which) noexcept : socket(which) {
-            socket.closed_flag = &set;
-        }
-        closed_flag(const closed_flag&) = delete;
-        closed_flag& operator=(const closed_flag&) = delete;
-        ~closed_flag() {
-            if (!set) socket.closed_flag = nullptr;
-        }
-        detail::socket_state& socket;
-        bool set = false;
-    };
-    closed_flag closed(*socket);
-    if (socket->receive.waiter) socket->context->cancel(socket->receive);
-    detail::release_socket(*socket);
-    while (!closed.set) co_await yield();
-    co_return io_result<void>();
-}
+task<io_result<void>> tcp_listener::close() { return detail::close_at_once(state_); }
 
 } // namespace plait::inline v1

@@ -1,7 +1,8 @@
 #pragma once
-/// IP addresses and endpoints: made from text, parsed, compared and printed.
+/// IP addresses, endpoints and the names of Unix sockets: made from text, parsed, compared and printed.
 ///
 ///     plait::endpoint local{"127.0.0.1", 8000};
+///     plait::unix_path service = "/run/service.sock";
 ///     auto peer = plait::endpoint::parse("[::1]:80");
 ///     if (!peer) std::puts(peer.message().c_str());
 
@@ -13,6 +14,8 @@
 #include <iosfwd>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <type_traits>
 
 namespace plait::inline v1 {
 
@@ -119,7 +122,57 @@ class PLAIT_API endpoint {
     std::array<char, 45> bad_text_{};
 };
 
+/// The name of a Unix socket: a path, on Linux also a name in the abstract namespace, or none at all. unix(7).
+class PLAIT_API unix_path {
+  public:
+    /// What a path or an abstract name may have, bytes.
+    static constexpr std::size_t longest = 107;
+
+    /// No name: what a socket has that was never bound.
+    constexpr unix_path() noexcept = default;
+
+    /// A path. One that is too long, or holds a zero byte, makes an invalid unix_path, which `bind` and `connect`
+    /// answer with error(), and which to_string() shows as such.
+    template <class T>
+    requires std::is_convertible_v<const T&, std::string_view> unix_path(const T& path)
+    noexcept { set(path, false); }
+
+    /// A name that needs no file and is gone with its last socket. Linux only; elsewhere `bind` and `connect` fail.
+    /// Any bytes will do.
+    static unix_path abstract(std::string_view name) noexcept {
+        unix_path made;
+        made.set(name, true);
+        return made;
+    }
+
+    constexpr bool valid() const noexcept { return error_ == std::errc(); }
+    /// std::errc::filename_too_long or invalid_argument; no error for a valid one.
+    std::error_code error() const noexcept {
+        return valid() ? std::error_code() : std::make_error_code(error_);
+    }
+    constexpr bool is_abstract() const noexcept { return abstract_; }
+    constexpr bool is_unnamed() const noexcept { return size_ == 0 && !abstract_ && valid(); }
+    /// The path, or the abstract name, as it is; of one that is too long its beginning.
+    std::string_view name() const noexcept { return {bytes_.data(), size_}; }
+
+    /// The path; '@' and the name of an abstract one, whose zero bytes are shown as '@', too; "" for none; for an
+    /// invalid one a sentence.
+    std::string to_string() const;
+
+    friend bool operator==(const unix_path&, const unix_path&) noexcept = default;
+    friend auto operator<=>(const unix_path&, const unix_path&) noexcept = default;
+
+  private:
+    void set(std::string_view name, bool abstract) noexcept;
+
+    std::array<char, longest> bytes_{};
+    std::uint8_t size_ = 0;
+    bool abstract_ = false;
+    std::errc error_{};
+};
+
 PLAIT_API std::ostream& operator<<(std::ostream& out, const ip_address& address);
 PLAIT_API std::ostream& operator<<(std::ostream& out, const endpoint& where);
+PLAIT_API std::ostream& operator<<(std::ostream& out, const unix_path& name);
 
 } // namespace plait::inline v1

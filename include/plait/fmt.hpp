@@ -14,8 +14,8 @@
 
 /// What to_string() gives, with the format of a string: `{:>21}`.
 template <class T>
-requires(std::same_as<T, plait::ip_address> || std::same_as<T, plait::endpoint>) struct fmt::formatter<T>
-    : fmt::formatter<std::string_view> {
+requires(std::same_as<T, plait::ip_address> || std::same_as<T, plait::endpoint> ||
+         std::same_as<T, plait::unix_path>) struct fmt::formatter<T> : fmt::formatter<std::string_view> {
     template <class Context>
     auto format(const T& value, Context& context) const {
         return fmt::formatter<std::string_view>::format(value.to_string(), context);

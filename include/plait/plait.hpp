@@ -18,4 +18,5 @@
 #include <plait/task_group.hpp>
 #include <plait/tcp.hpp>
 #include <plait/time.hpp>
+#include <plait/udp.hpp>
 #include <plait/when.hpp>

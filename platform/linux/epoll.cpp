@@ -61,6 +61,8 @@ class epoll_driver final : public linux_driver {
     bool attempt_receive(operation& op);
     bool attempt_accept(operation& op);
     bool attempt_send(operation& op);
+    bool attempt_receive_from(operation& op);
+    bool attempt_send_to(operation& op);
     bool begin_connect(operation& op);
     void on_event(socket_state& socket, std::uint32_t events);
     void poll(steady_time deadline);
@@ -99,7 +101,7 @@ status epoll_driver::watch(socket_state& socket) noexcept {
 
 bool epoll_driver::start(operation& op) {
     epoll_socket& own = mine(*op.socket);
-    const bool sends = op.kind == op_kind::send || op.kind == op_kind::connect;
+    const bool sends = &op != &op.socket->receive;
     if (op.kind == op_kind::connect) {
         if (begin_connect(op)) return true;
     } else if (sends ? own.writable : own.readable || op.dont_wait) {
@@ -136,6 +138,8 @@ bool epoll_driver::attempt(operation& op) {
     case op_kind::lease: return attempt_receive(op);
     case op_kind::accept: return attempt_accept(op);
     case op_kind::send: return attempt_send(op);
+    case op_kind::receive_from: return attempt_receive_from(op);
+    case op_kind::send_to: return attempt_send_to(op);
     case op_kind::connect: break;
     }
     int error = 0;
@@ -220,6 +224,46 @@ bool epoll_driver::attempt_send(operation& op) {
         finish(op, last_error());
     else
         advance(op, static_cast<std::size_t>(count));
+    return true;
+}
+
+/// However short it is, a datagram says nothing about the next one: the socket is empty when there is none.
+bool epoll_driver::attempt_receive_from(operation& op) {
+    message_frame frame;
+    ssize_t count = 0;
+    do {
+        ++metrics_.system_calls;
+        frame.receive_into(op.data, op.size);
+        count = ::recvmsg(static_cast<int>(op.socket->handle), &frame.header, MSG_DONTWAIT);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0 && would_block(errno)) {
+        mine(*op.socket).readable = false;
+        return false;
+    }
+    if (count < 0)
+        finish(op, last_error());
+    else
+        finish(op, static_cast<std::size_t>(count));
+    frame.deliver(*op.cover, count >= 0);
+    return true;
+}
+
+bool epoll_driver::attempt_send_to(operation& op) {
+    message_frame frame;
+    frame.send_from(op.data, op.size, *op.cover);
+    ssize_t count = 0;
+    do {
+        ++metrics_.system_calls;
+        count = ::sendmsg(static_cast<int>(op.socket->handle), &frame.header, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0 && would_block(errno)) {
+        mine(*op.socket).writable = false;
+        return false;
+    }
+    if (count < 0)
+        finish(op, last_error());
+    else
+        finish(op, static_cast<std::size_t>(count));
     return true;
 }
 

@@ -41,7 +41,10 @@ struct unclaimed {
 
 /// What this driver keeps in a socket's state block: its multishot receive or accept, and what that brought.
 struct uring_socket {
-    unclaimed* first = nullptr;
+    union {
+        unclaimed* first = nullptr;
+        message_frame* frame; ///< of a datagram socket: what the receive in the kernel fills
+    };
     std::uint8_t count = 0;
     bool armed = false;           ///< the multishot is in the kernel
     bool ending = false;          ///< and its cancellation was asked for
@@ -79,10 +82,8 @@ class uring_driver final : public linux_driver {
 
   private:
     /// What a submission entry refers to; the kernel has copied it when the submission returns.
-    struct message {
-        msghdr header;
+    struct message : message_frame {
         std::array<iovec, 16> pieces;
-        socket_address address;
     };
 
     io_uring_sqe& entry();
@@ -101,6 +102,8 @@ class uring_driver final : public linux_driver {
     bool start_receive(operation& op);
     bool start_accept(operation& op);
     void start_send(operation& op);
+    void start_receive_from(operation& op);
+    void start_send_to(operation& op);
     void receive_once(operation& op);
     void receive_privately(operation& op);
     bool receive_now(operation& op);
@@ -307,6 +310,7 @@ void uring_driver::on_operation(operation& op, int result, unsigned) {
         if (start(op)) complete(op);
         return;
     }
+    if (op.kind == op_kind::receive_from) mine(*op.socket).frame->deliver(*op.cover, result >= 0);
     if (result < 0) {
         // A cancellation that meets a running operation interrupts it.
         finish(op, result == -EINTR ? status(errc::canceled) : native_error(-result));
@@ -320,8 +324,8 @@ void uring_driver::on_operation(operation& op, int result, unsigned) {
     } else if (op.kind == op_kind::accept) {
         op.accepted = result;
         finish(op, 0);
-    } else {
-        finish(op, 0);
+    } else { // a connect brings 0; a datagram, its size
+        finish(op, static_cast<std::size_t>(result));
     }
     complete(op);
 }
@@ -503,6 +507,8 @@ bool uring_driver::start(operation& op) {
     case op_kind::lease: return start_receive(op);
     case op_kind::accept: return start_accept(op);
     case op_kind::send: start_send(op); return false;
+    case op_kind::receive_from: start_receive_from(op); return false;
+    case op_kind::send_to: start_send_to(op); return false;
     case op_kind::connect: {
         message& name = next_message();
         name.address = socket_address(*op.peer);
@@ -626,6 +632,24 @@ void uring_driver::start_send(operation& op) {
     sqe.user_data = tagged(&op, target::operation);
 }
 
+/// The kernel writes the sender and the flags when it completes: until then the frame is its own.
+void uring_driver::start_receive_from(operation& op) {
+    uring_socket& own = mine(*op.socket);
+    if (!own.frame) own.frame = ::new (allocate(sizeof(message_frame))) message_frame;
+    own.frame->receive_into(op.data, std::min(op.size, longest_transfer));
+    io_uring_sqe& sqe = entry();
+    io_uring_prep_recvmsg(&sqe, static_cast<int>(op.socket->handle), &own.frame->header, 0);
+    sqe.user_data = tagged(&op, target::operation);
+}
+
+void uring_driver::start_send_to(operation& op) {
+    message_frame& frame = next_message();
+    frame.send_from(op.data, std::min(op.size, longest_transfer), *op.cover);
+    io_uring_sqe& sqe = entry();
+    io_uring_prep_sendmsg(&sqe, static_cast<int>(op.socket->handle), &frame.header, MSG_NOSIGNAL);
+    sqe.user_data = tagged(&op, target::operation);
+}
+
 void uring_driver::cancel(operation& op) noexcept {
     uring_socket& own = mine(*op.socket);
     if (&op == &op.socket->receive && own.waiting) {
@@ -641,6 +665,11 @@ void uring_driver::cancel(operation& op) noexcept {
 
 bool uring_driver::close(socket_state& socket) noexcept {
     uring_socket& own = mine(socket);
+    if (socket.kind == socket_kind::datagram) {
+        if (own.frame) deallocate(std::exchange(own.frame, nullptr), sizeof(message_frame));
+        close(socket.handle);
+        return true;
+    }
     while (unclaimed* item = own.first) {
         own.first = item->next;
         if (socket.kind == socket_kind::listener)

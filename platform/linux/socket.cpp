@@ -1,6 +1,7 @@
 #include "platform/linux/socket.hpp"
 
 #include <plait/tcp.hpp>
+#include <plait/udp.hpp>
 
 #include <netinet/tcp.h>
 #include <sys/eventfd.h>
@@ -20,7 +21,7 @@ struct option_name {
     int name;
 };
 
-option_name native_name(socket_option option) noexcept {
+option_name native_name(socket_option option, bool v6) noexcept {
     switch (option) {
     case socket_option::no_delay: return {IPPROTO_TCP, TCP_NODELAY};
     case socket_option::keep_alive: return {SOL_SOCKET, SO_KEEPALIVE};
@@ -34,8 +35,30 @@ option_name native_name(socket_option option) noexcept {
     case socket_option::v6_only: return {IPPROTO_IPV6, IPV6_V6ONLY};
     case socket_option::reuse_address: return {SOL_SOCKET, SO_REUSEADDR};
     case socket_option::reuse_port: return {SOL_SOCKET, SO_REUSEPORT};
+    case socket_option::broadcast: return {SOL_SOCKET, SO_BROADCAST};
+    case socket_option::multicast_ttl:
+        return v6 ? option_name{IPPROTO_IPV6, IPV6_MULTICAST_HOPS}
+                  : option_name{IPPROTO_IP, IP_MULTICAST_TTL};
+    case socket_option::multicast_loop:
+        return v6 ? option_name{IPPROTO_IPV6, IPV6_MULTICAST_LOOP}
+                  : option_name{IPPROTO_IP, IP_MULTICAST_LOOP};
+    case socket_option::multicast_interface:
+        return v6 ? option_name{IPPROTO_IPV6, IPV6_MULTICAST_IF} : option_name{IPPROTO_IP, IP_MULTICAST_IF};
     }
     return {-1, -1};
+}
+
+/// Whether multicast has to be spoken of in the options of IPv6.
+bool is_v6(native_socket handle) noexcept {
+    int family = 0;
+    socklen_t size = sizeof family;
+    ::getsockopt(descriptor_of(handle), SOL_SOCKET, SO_DOMAIN, &family, &size);
+    return family == AF_INET6;
+}
+
+bool is_multicast(socket_option option) noexcept {
+    return option == socket_option::multicast_ttl || option == socket_option::multicast_loop ||
+           option == socket_option::multicast_interface;
 }
 
 } // namespace
@@ -67,6 +90,35 @@ std::size_t gather(const operation& op, std::span<iovec> out) noexcept {
         out[i] = {const_cast<std::byte*>(piece.data()), piece.size()};
     }
     return count;
+}
+
+// --- datagrams ---------------------------------------------------------------------------------------------
+
+void message_frame::receive_into(std::byte* data, std::size_t size) noexcept {
+    piece = {data, size};
+    address.size = sizeof address.storage;
+    header = {};
+    header.msg_name = address.get();
+    header.msg_namelen = address.size;
+    header.msg_iov = &piece;
+    header.msg_iovlen = 1;
+}
+
+void message_frame::deliver(envelope& cover, bool succeeded) const noexcept {
+    cover.truncated = succeeded && (header.msg_flags & MSG_TRUNC) != 0;
+    if (succeeded && cover.address) *cover.address = address.to_endpoint();
+}
+
+void message_frame::send_from(const std::byte* data, std::size_t size, const envelope& cover) noexcept {
+    piece = {const_cast<std::byte*>(data), size};
+    header = {};
+    if (cover.address) {
+        address = socket_address(*cover.address);
+        header.msg_name = address.get();
+        header.msg_namelen = address.size;
+    }
+    header.msg_iov = &piece;
+    header.msg_iovlen = 1;
 }
 
 // --- wake-ups ----------------------------------------------------------------------------------------------
@@ -125,6 +177,53 @@ status linux_driver::open_stream(const endpoint& peer, native_socket& out) {
     return {};
 }
 
+status linux_driver::open_datagram(const endpoint& local, const udp_options& options, native_socket& out) {
+    metrics_.system_calls += 2;
+    const int type = SOCK_DGRAM | SOCK_CLOEXEC | extra_socket_flags_;
+    const int made = ::socket(family_of(local), type, IPPROTO_UDP);
+    if (made < 0) return last_error();
+    status failure;
+    auto set = [&](socket_option option, int value) {
+        ++metrics_.system_calls;
+        if (failure.ok()) failure = set_option(made, option, value);
+    };
+    if (options.reuse_address()) set(socket_option::reuse_address, 1);
+    if (options.reuse_port()) set(socket_option::reuse_port, 1);
+    if (local.address().is_v6()) set(socket_option::v6_only, options.v6_only());
+    const socket_address address(local);
+    if (failure.ok() && ::bind(made, address.get(), address.size) != 0) failure = last_error();
+    if (!failure.ok()) {
+        ::close(made);
+        return failure;
+    }
+    out = made;
+    return {};
+}
+
+status linux_driver::connect_datagram(native_socket handle, const endpoint& peer) {
+    ++metrics_.system_calls;
+    const socket_address address(peer);
+    return ::connect(descriptor_of(handle), address.get(), address.size) == 0 ? status() : last_error();
+}
+
+status linux_driver::set_membership(native_socket handle, const ip_address& group, std::uint32_t index,
+                                    bool join) {
+    ++metrics_.system_calls;
+    const socket_address address(endpoint(group, 0));
+    if (group.is_v6()) {
+        ipv6_mreq wanted{};
+        wanted.ipv6mr_multiaddr = reinterpret_cast<const sockaddr_in6&>(address.storage).sin6_addr;
+        wanted.ipv6mr_interface = index;
+        return set_option(handle, IPPROTO_IPV6, join ? IPV6_JOIN_GROUP : IPV6_LEAVE_GROUP,
+                          std::as_bytes(std::span(&wanted, 1)));
+    }
+    ip_mreqn wanted{};
+    wanted.imr_multiaddr = reinterpret_cast<const sockaddr_in&>(address.storage).sin_addr;
+    wanted.imr_ifindex = static_cast<int>(index);
+    return set_option(handle, IPPROTO_IP, join ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP,
+                      std::as_bytes(std::span(&wanted, 1)));
+}
+
 void linux_driver::close(native_socket handle) noexcept {
     ++metrics_.system_calls;
     ::close(descriptor_of(handle));
@@ -150,7 +249,13 @@ status linux_driver::remote_endpoint(native_socket handle, endpoint& out) const 
 }
 
 status linux_driver::set_option(native_socket handle, socket_option option, int value) noexcept {
-    const auto [level, name] = native_name(option);
+    const bool v6 = is_multicast(option) && is_v6(handle);
+    const auto [level, name] = native_name(option, v6);
+    if (option == socket_option::multicast_interface && !v6) {
+        ip_mreqn wanted{};
+        wanted.imr_ifindex = value;
+        return set_option(handle, level, name, std::as_bytes(std::span(&wanted, 1)));
+    }
     if (option == socket_option::linger) {
         const struct linger setting { value >= 0, value >= 0 ? value : 0 };
         return set_option(handle, level, name, std::as_bytes(std::span(&setting, 1)));
@@ -159,7 +264,7 @@ status linux_driver::set_option(native_socket handle, socket_option option, int 
 }
 
 status linux_driver::get_option(native_socket handle, socket_option option, int& value) const noexcept {
-    const auto [level, name] = native_name(option);
+    const auto [level, name] = native_name(option, is_multicast(option) && is_v6(handle));
     if (option == socket_option::linger) {
         struct linger setting {};
         socklen_t size = sizeof setting;

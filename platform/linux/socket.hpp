@@ -16,6 +16,18 @@ status last_error() noexcept;
 /// The bytes that a gathered send has left, as far as `out` goes; how many pieces that is.
 std::size_t gather(const operation& op, std::span<iovec> out) noexcept;
 
+/// What recvmsg fills in besides the bytes, and what sendmsg reads.
+struct message_frame {
+    void receive_into(std::byte* data, std::size_t size) noexcept;
+    /// Of a receive that is over; `succeeded` if a datagram came.
+    void deliver(envelope& cover, bool succeeded) const noexcept;
+    void send_from(const std::byte* data, std::size_t size, const envelope& cover) noexcept;
+
+    msghdr header;
+    iovec piece;
+    socket_address address;
+};
+
 /// An eventfd, shared with whoever may want to wake the loop.
 class event_descriptor final : public waker {
   public:
@@ -40,6 +52,10 @@ class linux_driver : public driver {
 
     status open_listener(const endpoint& local, const listen_options& options, native_socket& out) override;
     status open_stream(const endpoint& peer, native_socket& out) override;
+    status open_datagram(const endpoint& local, const udp_options& options, native_socket& out) override;
+    status connect_datagram(native_socket handle, const endpoint& peer) override;
+    status set_membership(native_socket handle, const ip_address& group, std::uint32_t index,
+                          bool join) override;
     void close(native_socket handle) noexcept override;
     status shutdown_send(socket_state& socket) noexcept override;
     status local_endpoint(native_socket handle, endpoint& out) const noexcept override;

@@ -56,20 +56,30 @@ struct acceptor {
     bool ending = false;
 };
 
+/// What the system writes to, and reads from, while calls of a datagram socket are pending.
+struct datagram_room {
+    socket_address sender;
+    DWORD flags = 0;
+    socket_address to;
+};
+
 /// What this driver keeps in a socket's state block.
 struct iocp_socket {
-    packet receive{packet_kind::receive}; ///< a WSARecv of no bytes
-    packet send{packet_kind::send};       ///< a WSASend of `piece`, or a ConnectEx
-    acceptor* accepts = nullptr;          ///< of a listener
-    private_buffer* piece = nullptr;      ///< what leaves, copied
-    operation* sender = nullptr;          ///< waits for `send`
-    status failure;                       ///< of receiving or accepting, until somebody is told
-    status send_failure;                  ///< of a piece whose sender was cancelled
-    bool waiting = false;                 ///< socket.receive waits for `receive`, or for a connection
-    bool readable = true;                 ///< worth a try: the last one did not empty the socket
-    bool skips = false;                   ///< a call that succeeds at once brings no packet
-    bool sends_own = false;               ///< `piece` is what `sender` sends, not what was sent before
-    bool shut_down_next = false;          ///< once `piece` has left
+    packet receive{packet_kind::receive}; ///< a WSARecv of no bytes, or a WSARecvFrom
+    packet send{packet_kind::send};       ///< a WSASend of `piece`, a ConnectEx, or a WSASendTo
+    union {
+        acceptor* accepts = nullptr; ///< of a listener
+        datagram_room* room;         ///< of a datagram socket that has had to wait
+    };
+    private_buffer* piece = nullptr; ///< what leaves, copied
+    operation* sender = nullptr;     ///< waits for `send`
+    status failure;                  ///< of receiving or accepting, until somebody is told
+    status send_failure;             ///< of a piece whose sender was cancelled
+    bool waiting = false;            ///< socket.receive waits for `receive`, or for a connection
+    bool readable = true;            ///< worth a try: the last one did not empty the socket
+    bool skips = false;              ///< a call that succeeds at once brings no packet
+    bool sends_own = false;          ///< `piece` is what `sender` sends, not what was sent before
+    bool shut_down_next = false;     ///< once `piece` has left
 };
 static_assert(sizeof(iocp_socket) % 8 == 0 && alignof(iocp_socket) <= 8);
 
@@ -132,6 +142,11 @@ class iocp_driver final : public winsock_driver {
     bool attempt_send(operation& op);
     bool send_piece(operation& op);
     bool start_connect(operation& op);
+    bool start_receive_from(operation& op);
+    bool start_send_to(operation& op);
+    static void received(operation& op, const socket_address& sender, int error, std::size_t bytes);
+    void on_datagram(operation& op, int error, std::size_t bytes);
+    void on_datagram_sent(operation& op, status outcome, std::size_t bytes);
     bool start_accept(operation& op);
     bool claim(operation& op) noexcept;
     bool accept_now(operation& op);
@@ -189,13 +204,17 @@ void iocp_driver::wait(steady_time deadline) {
 
 void iocp_driver::on_packet(packet& what, std::size_t bytes) {
     what.in_flight = false;
-    status outcome;
+    int error = 0;
     if (what.Internal != 0) { // an NTSTATUS, which this turns into an error of Winsock's
         DWORD unused_bytes = 0, unused_flags = 0;
         if (!::WSAGetOverlappedResult(socket_of(what.socket->handle), &what, &unused_bytes, FALSE,
                                       &unused_flags))
-            outcome = last_error();
+            error = WSAGetLastError();
     }
+    const status outcome = native_error(error);
+    if (what.socket->kind == socket_kind::datagram)
+        return what.kind == packet_kind::receive ? on_datagram(what.socket->receive, error, bytes)
+                                                 : on_datagram_sent(what.socket->send, outcome, bytes);
     switch (what.kind) {
     case packet_kind::receive: return on_receive(*what.socket, outcome);
     case packet_kind::send: return on_send(*what.socket, outcome, bytes);
@@ -219,13 +238,16 @@ bool iocp_driver::start(operation& op) {
     case op_kind::accept: return start_accept(op);
     case op_kind::send: return start_send(op);
     case op_kind::connect: return start_connect(op);
+    case op_kind::receive_from: return start_receive_from(op);
+    case op_kind::send_to: return start_send_to(op);
     }
     return false;
 }
 
 void iocp_driver::cancel(operation& op) noexcept {
     iocp_socket& own = mine(*op.socket);
-    if (op.kind == op_kind::connect) return request_cancel(own.send);
+    if (op.kind == op_kind::connect || op.kind == op_kind::send_to) return request_cancel(own.send);
+    if (op.kind == op_kind::receive_from) return request_cancel(own.receive);
     if (&op == own.sender) {
         // What leaves belongs to the driver and leaves all the same: it counts as sent.
         own.sender = nullptr;
@@ -257,7 +279,9 @@ bool iocp_driver::close(socket_state& socket) noexcept {
     iocp_socket& own = mine(socket);
     request_cancel(own.receive);
     if (own.send.in_flight && !linger(socket)) request_cancel(own.send);
-    if (own.accepts) {
+    if (socket.kind == socket_kind::datagram) {
+        delete std::exchange(own.room, nullptr); // nothing is in flight
+    } else if (own.accepts) {
         for (const SOCKET each : std::exchange(own.accepts->ready, {})) ::closesocket(each);
         end_accepts(socket);
         if (own.accepts->in_flight > 0) return false;
@@ -515,6 +539,109 @@ void iocp_driver::on_send(socket_state& socket, status outcome, std::size_t byte
         return;
     }
     complete(*op);
+}
+
+// --- datagrams ---------------------------------------------------------------------------------------------
+//
+// A receive of no bytes would eat a datagram, so one waits with the caller's buffer, and a cancellation waits for its
+// packet. A call that is not refused always brings one, also if it said WSAEMSGSIZE: these sockets skip none.
+
+/// Stores what a WSARecvFrom ended with. A datagram that was cut is one all the same.
+void iocp_driver::received(operation& op, const socket_address& sender, int error, std::size_t bytes) {
+    const bool cut = error == WSAEMSGSIZE || error == ERROR_MORE_DATA;
+    op.cover->truncated = cut;
+    if (error != 0 && !cut) {
+        // An earlier datagram found nobody. Winsock calls that a reset.
+        finish(op, native_error(error == WSAECONNRESET ? WSAECONNREFUSED : error));
+        return;
+    }
+    finish(op, cut ? op.size : bytes);
+    if (op.cover->address) *op.cover->address = sender.to_endpoint();
+}
+
+bool iocp_driver::start_receive_from(operation& op) {
+    iocp_socket& own = mine(*op.socket);
+    if (!own.failure.ok()) {
+        finish(op, std::exchange(own.failure, status()));
+        return true;
+    }
+    const SOCKET socket = socket_of(op.socket->handle);
+    WSABUF buffer{static_cast<ULONG>(std::min<std::size_t>(op.size, INT_MAX)),
+                  reinterpret_cast<char*>(op.data)};
+    ++metrics_.system_calls;
+    socket_address sender;
+    DWORD bytes = 0, flags = 0;
+    int error = 0;
+    if (::WSARecvFrom(socket, &buffer, 1, &bytes, &flags, sender.get(), &sender.size, nullptr, nullptr) != 0)
+        error = WSAGetLastError();
+    if (error != WSAEWOULDBLOCK) {
+        received(op, sender, error, bytes);
+        return true;
+    }
+    if (!own.room) own.room = new datagram_room;
+    ++metrics_.system_calls;
+    own.room->sender.size = sizeof own.room->sender.storage;
+    own.room->flags = 0;
+    if (::WSARecvFrom(socket, &buffer, 1, nullptr, &own.room->flags, own.room->sender.get(),
+                      &own.room->sender.size, own.receive.fresh(), nullptr) != 0) {
+        error = WSAGetLastError();
+        if (error != WSA_IO_PENDING && error != WSAEMSGSIZE) {
+            received(op, own.room->sender, error, 0);
+            return true;
+        }
+    }
+    own.receive.in_flight = true;
+    return false;
+}
+
+void iocp_driver::on_datagram(operation& op, int error, std::size_t bytes) {
+    received(op, mine(*op.socket).room->sender, error, bytes);
+    complete(op);
+}
+
+bool iocp_driver::start_send_to(operation& op) {
+    iocp_socket& own = mine(*op.socket);
+    if (!own.send_failure.ok()) {
+        finish(op, std::exchange(own.send_failure, status()));
+        return true;
+    }
+    const SOCKET socket = socket_of(op.socket->handle);
+    WSABUF buffer{static_cast<ULONG>(std::min<std::size_t>(op.size, INT_MAX)),
+                  reinterpret_cast<char*>(op.data)};
+    socket_address to;
+    if (op.cover->address) to = socket_address(*op.cover->address);
+    const bool named = op.cover->address != nullptr;
+    DWORD sent = 0;
+    ++metrics_.system_calls;
+    if (::WSASendTo(socket, &buffer, 1, &sent, 0, named ? to.get() : nullptr, named ? to.size : 0, nullptr,
+                    nullptr) == 0) {
+        finish(op, sent);
+        return true;
+    }
+    if (WSAGetLastError() == WSAEWOULDBLOCK) {
+        if (!own.room) own.room = new datagram_room;
+        own.room->to = to;
+        ++metrics_.system_calls;
+        if (::WSASendTo(socket, &buffer, 1, nullptr, 0, named ? own.room->to.get() : nullptr,
+                        named ? to.size : 0, own.send.fresh(), nullptr) == 0 ||
+            WSAGetLastError() == WSA_IO_PENDING) {
+            own.send.in_flight = true;
+            return false;
+        }
+    }
+    int error = WSAGetLastError();
+    if (error == WSAECONNRESET) error = WSAECONNREFUSED;         // an earlier one found nobody
+    if (error == WSAENOTCONN && !named) error = WSAEDESTADDRREQ; // the same on every system
+    finish(op, native_error(error));
+    return true;
+}
+
+void iocp_driver::on_datagram_sent(operation& op, status outcome, std::size_t bytes) {
+    if (outcome.ok())
+        finish(op, bytes);
+    else
+        finish(op, outcome);
+    complete(op);
 }
 
 // --- accepting ---------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 #include "platform/windows/socket.hpp"
 
 #include <plait/tcp.hpp>
+#include <plait/udp.hpp>
 
 #include <algorithm>
 #include <array>
@@ -11,11 +12,13 @@ namespace detail {
 namespace {
 
 // mingw's headers are older than these options of Windows 10.
-constexpr int tcp_keep_idle = 3;      // TCP_KEEPIDLE, seconds
-constexpr int tcp_keep_count = 16;    // TCP_KEEPCNT
-constexpr int tcp_keep_interval = 17; // TCP_KEEPINTVL, seconds
-constexpr int tcp_max_rt_ms = 14;     // TCP_MAXRTMS, milliseconds
-constexpr int handles_closed = 676;   // ERROR_HANDLES_CLOSED
+constexpr int tcp_keep_idle = 3;                // TCP_KEEPIDLE, seconds
+constexpr int tcp_keep_count = 16;              // TCP_KEEPCNT
+constexpr int tcp_keep_interval = 17;           // TCP_KEEPINTVL, seconds
+constexpr int tcp_max_rt_ms = 14;               // TCP_MAXRTMS, milliseconds
+constexpr int handles_closed = 676;             // ERROR_HANDLES_CLOSED
+constexpr DWORD sio_udp_connreset = 0x9800000C; // SIO_UDP_CONNRESET
+constexpr DWORD sio_udp_netreset = 0x9800000F;  // SIO_UDP_NETRESET
 
 struct option_name {
     int level;
@@ -23,7 +26,7 @@ struct option_name {
 };
 
 /// {-1, -1} for what Winsock does not have.
-option_name native_name(socket_option option) noexcept {
+option_name native_name(socket_option option, bool v6) noexcept {
     switch (option) {
     case socket_option::no_delay: return {IPPROTO_TCP, TCP_NODELAY};
     case socket_option::keep_alive: return {SOL_SOCKET, SO_KEEPALIVE};
@@ -37,8 +40,29 @@ option_name native_name(socket_option option) noexcept {
     case socket_option::v6_only: return {IPPROTO_IPV6, IPV6_V6ONLY};
     case socket_option::reuse_address: return {SOL_SOCKET, SO_REUSEADDR};
     case socket_option::reuse_port: break;
+    case socket_option::broadcast: return {SOL_SOCKET, SO_BROADCAST};
+    case socket_option::multicast_ttl:
+        return v6 ? option_name{IPPROTO_IPV6, IPV6_MULTICAST_HOPS}
+                  : option_name{IPPROTO_IP, IP_MULTICAST_TTL};
+    case socket_option::multicast_loop:
+        return v6 ? option_name{IPPROTO_IPV6, IPV6_MULTICAST_LOOP}
+                  : option_name{IPPROTO_IP, IP_MULTICAST_LOOP};
+    case socket_option::multicast_interface:
+        return v6 ? option_name{IPPROTO_IPV6, IPV6_MULTICAST_IF} : option_name{IPPROTO_IP, IP_MULTICAST_IF};
     }
     return {-1, -1};
+}
+
+/// Whether multicast has to be spoken of in the options of IPv6.
+bool is_v6(native_socket handle) noexcept {
+    socket_address address;
+    return ::getsockname(socket_of(handle), address.get(), &address.size) == 0 &&
+           address.storage.ss_family == AF_INET6;
+}
+
+bool is_multicast(socket_option option) noexcept {
+    return option == socket_option::multicast_ttl || option == socket_option::multicast_loop ||
+           option == socket_option::multicast_interface;
 }
 
 struct error_row {
@@ -166,10 +190,17 @@ status find_extensions(extensions& out) noexcept {
     return failure;
 }
 
-status make_socket(int family, SOCKET& out) noexcept {
-    out = ::WSASocketW(family, SOCK_STREAM, IPPROTO_TCP, nullptr, 0,
-                       WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
+status make_socket(int family, SOCKET& out, int type) noexcept {
+    const int protocol = type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
+    out = ::WSASocketW(family, type, protocol, nullptr, 0, WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
     return out == INVALID_SOCKET ? last_error() : status();
+}
+
+void report_refusals(SOCKET socket, bool on) noexcept {
+    BOOL wanted = on;
+    DWORD unused_bytes = 0;
+    for (const DWORD what : {sio_udp_connreset, sio_udp_netreset}) // older systems know the first alone
+        ::WSAIoctl(socket, what, &wanted, sizeof wanted, nullptr, 0, &unused_bytes, nullptr, nullptr);
 }
 
 std::size_t gather(const operation& op, std::span<WSABUF> out) noexcept {
@@ -239,6 +270,55 @@ status winsock_driver::open_stream(const endpoint& peer, native_socket& out) {
     return {};
 }
 
+status winsock_driver::open_datagram(const endpoint& local, const udp_options& options, native_socket& out) {
+    metrics_.system_calls += 5;
+    if (options.reuse_port()) return native_error(WSAEOPNOTSUPP);
+    SOCKET made = INVALID_SOCKET;
+    if (const status failure = make_socket(family_of(local), made, SOCK_DGRAM); !failure.ok()) return failure;
+    const auto handle = static_cast<native_socket>(made);
+    status failure;
+    auto set = [&](int level, int name, int value) {
+        if (failure.ok()) failure = set_option(handle, level, name, std::as_bytes(std::span(&value, 1)));
+    };
+    set(SOL_SOCKET, options.reuse_address() ? SO_REUSEADDR : SO_EXCLUSIVEADDRUSE, 1);
+    if (local.address().is_v6()) set(IPPROTO_IPV6, IPV6_V6ONLY, options.v6_only());
+    report_refusals(made, false);
+    const socket_address address(local);
+    if (failure.ok() && ::bind(made, address.get(), address.size) != 0) failure = last_error();
+    if (!failure.ok()) {
+        ::closesocket(made);
+        return failure;
+    }
+    out = handle;
+    return {};
+}
+
+status winsock_driver::connect_datagram(native_socket handle, const endpoint& peer) {
+    metrics_.system_calls += 3;
+    const socket_address address(peer);
+    if (::connect(socket_of(handle), address.get(), address.size) != 0) return last_error();
+    report_refusals(socket_of(handle), true);
+    return {};
+}
+
+status winsock_driver::set_membership(native_socket handle, const ip_address& group, std::uint32_t index,
+                                      bool join) {
+    ++metrics_.system_calls;
+    const socket_address address(endpoint(group, 0));
+    if (group.is_v6()) {
+        ipv6_mreq wanted{};
+        wanted.ipv6mr_multiaddr = reinterpret_cast<const sockaddr_in6&>(address.storage).sin6_addr;
+        wanted.ipv6mr_interface = index;
+        return set_option(handle, IPPROTO_IPV6, join ? IPV6_ADD_MEMBERSHIP : IPV6_DROP_MEMBERSHIP,
+                          std::as_bytes(std::span(&wanted, 1)));
+    }
+    ip_mreq wanted{};
+    wanted.imr_multiaddr = reinterpret_cast<const sockaddr_in&>(address.storage).sin_addr;
+    wanted.imr_interface.s_addr = htonl(index); // an address of the form 0.x.x.x is taken for an index
+    return set_option(handle, IPPROTO_IP, join ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP,
+                      std::as_bytes(std::span(&wanted, 1)));
+}
+
 void winsock_driver::close(native_socket handle) noexcept {
     ++metrics_.system_calls;
     ::closesocket(socket_of(handle));
@@ -259,8 +339,12 @@ status winsock_driver::remote_endpoint(native_socket handle, endpoint& out) cons
 }
 
 status winsock_driver::set_option(native_socket handle, socket_option option, int value) noexcept {
-    const auto [level, name] = native_name(option);
+    const bool v6 = is_multicast(option) && is_v6(handle);
+    const auto [level, name] = native_name(option, v6);
     if (level < 0) return native_error(WSAEOPNOTSUPP);
+    // An address of the form 0.x.x.x is taken for an index.
+    if (option == socket_option::multicast_interface && !v6)
+        value = static_cast<int>(htonl(static_cast<u_long>(value)));
     if (option == socket_option::linger) {
         const struct linger setting {
             static_cast<u_short>(value >= 0), static_cast<u_short>(std::max(value, 0))
@@ -271,7 +355,7 @@ status winsock_driver::set_option(native_socket handle, socket_option option, in
 }
 
 status winsock_driver::get_option(native_socket handle, socket_option option, int& value) const noexcept {
-    const auto [level, name] = native_name(option);
+    const auto [level, name] = native_name(option, is_multicast(option) && is_v6(handle));
     if (level < 0) return native_error(WSAEOPNOTSUPP);
     if (option == socket_option::linger) {
         struct linger setting {};

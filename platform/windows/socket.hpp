@@ -29,8 +29,12 @@ struct extensions {
 };
 status find_extensions(extensions& out) noexcept;
 
-/// An overlapped TCP socket that child processes do not inherit.
-status make_socket(int family, SOCKET& out) noexcept;
+/// An overlapped socket that child processes do not inherit; TCP, or with SOCK_DGRAM UDP.
+status make_socket(int family, SOCKET& out, int type = SOCK_STREAM) noexcept;
+
+/// Whether a connected UDP socket hears that nobody listens at its peer. One that is not connected must not: any dead
+/// peer would end its receives.
+void report_refusals(SOCKET socket, bool on) noexcept;
 
 /// At most this many bytes are handed over at once: the system locks them in memory while they leave.
 inline constexpr std::size_t longest_send = 256 * 1024;
@@ -44,6 +48,10 @@ class winsock_driver : public driver {
 
     status open_listener(const endpoint& local, const listen_options& options, native_socket& out) override;
     status open_stream(const endpoint& peer, native_socket& out) override;
+    status open_datagram(const endpoint& local, const udp_options& options, native_socket& out) override;
+    status connect_datagram(native_socket handle, const endpoint& peer) override;
+    status set_membership(native_socket handle, const ip_address& group, std::uint32_t index,
+                          bool join) override;
     void close(native_socket handle) noexcept override;
     status local_endpoint(native_socket handle, endpoint& out) const noexcept override;
     status remote_endpoint(native_socket handle, endpoint& out) const noexcept override;

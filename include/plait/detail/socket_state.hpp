@@ -26,7 +26,14 @@ struct buffer_block {
     void (*release)(buffer_block& block) noexcept; ///< one lease on it has ended
 };
 
-enum class op_kind : std::uint8_t { accept, connect, receive, lease, send };
+enum class op_kind : std::uint8_t { accept, connect, receive, lease, send, receive_from, send_to };
+
+/// What a datagram has besides its bytes. It lives where the operation is awaited, as the bytes do.
+struct envelope {
+    endpoint* address = nullptr; ///< send_to: where to; receive_from: where the sender's is stored
+    unix_path* path = nullptr;   ///< the same for a Unix socket; without either, the socket's connected peer
+    bool truncated = false;      ///< receive_from: the datagram was longer than the buffer
+};
 
 /// One asynchronous operation. It lives in a socket's state block and does not move.
 struct operation : pending {
@@ -45,7 +52,7 @@ struct operation : pending {
     std::uint32_t piece_count = 0; ///< gathered send: pieces that are left, counted from `pieces`
 
     /// receive: where to and how much is left. send: the bytes that are left, or, gathered, data is null and
-    /// `size` bytes of the first piece have left already. lease: the bytes received.
+    /// `size` bytes of the first piece have left already. lease: the bytes received. receive_from, send_to: the buffer.
     std::byte* data = nullptr;
     std::size_t size = 0;
     union {
@@ -53,6 +60,7 @@ struct operation : pending {
         buffer_block* block;                                ///< lease: who owns `data`
         const endpoint* peer;                               ///< connect
         native_socket accepted;                             ///< accept
+        envelope* cover;                                    ///< receive_from, send_to
     };
     std::size_t transferred = 0; ///< bytes moved since the await began, over all restarts
     status result;
@@ -72,7 +80,7 @@ struct traffic_watch {
     steady_time active{};
 };
 
-enum class socket_kind : std::uint8_t { stream, listener };
+enum class socket_kind : std::uint8_t { stream, listener, datagram };
 
 /// One recycled allocation for each socket, freed after the last completion.
 struct socket_state : list_node {
