@@ -72,6 +72,7 @@ struct iocp_socket {
         datagram_room* room;         ///< of a datagram socket that has had to wait
     };
     private_buffer* piece = nullptr; ///< what leaves, copied
+    ULONG piece_left = 0;            ///< bytes of it
     operation* sender = nullptr;     ///< waits for `send`
     status failure;                  ///< of receiving or accepting, until somebody is told
     status send_failure;             ///< of a piece whose sender was cancelled
@@ -141,6 +142,7 @@ class iocp_driver final : public winsock_driver {
     bool start_send(operation& op);
     bool attempt_send(operation& op);
     bool send_piece(operation& op);
+    bool send_rest(socket_state& socket, status& outcome) noexcept;
     bool start_connect(operation& op);
     bool start_receive_from(operation& op);
     bool start_send_to(operation& op);
@@ -465,23 +467,32 @@ bool iocp_driver::send_piece(operation& op) {
         std::memcpy(own.piece->data() + copied, buffers[i].buf, part);
         copied += part;
     }
-    WSABUF whole{static_cast<ULONG>(size), reinterpret_cast<char*>(own.piece->data())};
-    ++metrics_.system_calls;
-    const int outcome =
-        ::WSASend(socket_of(op.socket->handle), &whole, 1, nullptr, 0, own.send.fresh(), nullptr);
-    const bool failed = outcome != 0 && WSAGetLastError() != WSA_IO_PENDING;
-    if (!failed && (outcome != 0 || !own.skips)) {
-        own.send.in_flight = true;
+    own.piece_left = static_cast<ULONG>(size);
+    status outcome;
+    if (!send_rest(*op.socket, outcome)) {
         own.sender = &op;
         own.sends_own = true;
         return false;
     }
-    if (failed)
-        finish(op, last_error());
-    else
+    if (outcome.ok())
         advance(op, size);
+    else
+        finish(op, outcome);
     release_piece(own);
     return true;
+}
+
+/// Hands over what `piece` has left. True: that is over, with `outcome`. False: a packet will come.
+bool iocp_driver::send_rest(socket_state& socket, status& outcome) noexcept {
+    iocp_socket& own = mine(socket);
+    WSABUF rest{own.piece_left,
+                reinterpret_cast<char*>(own.piece->data() + own.piece->size - own.piece_left)};
+    ++metrics_.system_calls;
+    const int result = ::WSASend(socket_of(socket.handle), &rest, 1, nullptr, 0, own.send.fresh(), nullptr);
+    const bool failed = result != 0 && WSAGetLastError() != WSA_IO_PENDING;
+    outcome = failed ? last_error() : status();
+    own.send.in_flight = !failed && (result != 0 || !own.skips);
+    return !own.send.in_flight;
 }
 
 status iocp_driver::shutdown_send(socket_state& socket) noexcept {
@@ -520,6 +531,12 @@ bool iocp_driver::start_connect(operation& op) {
 
 void iocp_driver::on_send(socket_state& socket, status outcome, std::size_t bytes) {
     iocp_socket& own = mine(socket);
+    if (own.piece && outcome.ok() && bytes < own.piece_left) {
+        // Windows sends the whole or fails; Wine gives up when the peer ends its side, and calls it a success.
+        own.piece_left -= static_cast<ULONG>(bytes);
+        if (!send_rest(socket, outcome)) return;
+    }
+    const std::size_t sent = own.piece ? own.piece->size : 0;
     release_piece(own);
     if (std::exchange(own.shut_down_next, false)) static_cast<void>(shutdown_send(socket));
     if (socket.close_started) return close_if_quiet(socket);
@@ -534,7 +551,7 @@ void iocp_driver::on_send(socket_state& socket, status outcome, std::size_t byte
         // Without this the socket has no peer address and cannot be shut down.
         finish(*op, set_option(socket.handle, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, {}));
     } else if (own.sends_own) {
-        advance(*op, bytes);
+        advance(*op, sent);
     } else if (!start_send(*op)) { // what was sent before has left
         return;
     }
