@@ -28,28 +28,11 @@ using support::framing_case;
 using support::own_stream;
 using support::scaled;
 using support::tcp_pair;
+using support::with_memory_pair;
+using support::with_own_pair;
+using support::with_tcp_pair;
 
 namespace {
-
-// `body(from, to)` on two connected ends, of each kind of stream that a reader tells apart.
-
-template <class B>
-task<> with_memory_pair(B& body, std::size_t capacity = 64 * 1024) {
-    auto [from, to] = plait::memory_stream_pair(capacity);
-    co_await body(from, to);
-}
-
-template <class B>
-task<> with_own_pair(B& body, std::size_t capacity = 64 * 1024) {
-    auto [to, from] = support::own_stream_pair(capacity);
-    co_await body(from, to);
-}
-
-template <class B>
-task<> with_tcp_pair(B& body) {
-    tcp_pair pair = co_await support::connected();
-    co_await body(pair.left, pair.right);
-}
 
 /// What a reader gave: a frame, or an error.
 struct outcome {

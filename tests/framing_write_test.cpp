@@ -30,6 +30,7 @@ using support::framing_case;
 using support::own_stream;
 using support::scaled;
 using support::tcp_pair;
+using support::use_small_buffers;
 
 namespace {
 
@@ -42,36 +43,18 @@ std::string length_framed(std::string_view payload) {
 /// Runs `body(writing stream, reading stream)` on each kind of stream.
 template <class F>
 void on_each_stream(F body) {
-    auto in_memory = [&]() -> task<> {
-        auto [left, right] = plait::memory_stream_pair();
-        co_await body(left, right);
-    };
-    auto own = [&]() -> task<> {
-        auto [left, right] = support::own_stream_pair();
-        co_await body(left, right);
-    };
-    auto over_tcp = [&]() -> task<> {
-        tcp_pair pair = co_await support::connected();
-        co_await body(pair.left, pair.right);
-    };
     {
         INFO("in memory");
-        plait::run(in_memory());
+        plait::run(support::with_memory_pair(body));
     }
     {
         INFO("a stream type of one's own");
-        plait::run(own());
+        plait::run(support::with_own_writer(body));
     }
     {
         INFO("over TCP");
-        plait::run(over_tcp());
+        plait::run(support::with_tcp_pair(body));
     }
-}
-
-/// Small buffers in the kernel, so that a peer that does not read is soon felt.
-void use_small_buffers(tcp_pair& pair) {
-    static_cast<void>(pair.left.set_send_buffer_size(16 * 1024));
-    static_cast<void>(pair.right.set_receive_buffer_size(16 * 1024));
 }
 
 /// Writes frames of `size` until the peer, which does not read, is felt for a while. How many were written.
@@ -434,11 +417,6 @@ TEST_CASE("a cancelled flush goes on at its byte", "[framing]") {
         const bool same = got == expected;
         CHECK(same);
     };
-    auto over_tcp = [&]() -> task<> {
-        tcp_pair pair = co_await support::connected();
-        use_small_buffers(pair);
-        co_await body(pair.left, pair.right);
-    };
     auto own = [&]() -> task<> {
         auto [left, right] = support::own_stream_pair(3000);
         auto helper = [](auto& stream, std::string& to) -> task<> {
@@ -464,7 +442,7 @@ TEST_CASE("a cancelled flush goes on at its byte", "[framing]") {
         co_await group.join();
         CHECK(got == filled(written, 1000));
     };
-    plait::run(over_tcp());
+    plait::run(support::with_small_tcp_pair(body));
     plait::run(own());
 }
 
@@ -493,17 +471,8 @@ TEST_CASE("a large write that is cancelled before it began is withdrawn, and wha
         const bool same = got == expected;
         CHECK(same);
     };
-    auto over_tcp = [&]() -> task<> {
-        tcp_pair pair = co_await support::connected();
-        use_small_buffers(pair);
-        co_await body(pair.left, pair.right);
-    };
-    auto own = [&]() -> task<> {
-        auto [left, right] = support::own_stream_pair(3000);
-        co_await body(left, right);
-    };
-    plait::run(over_tcp());
-    plait::run(own());
+    plait::run(support::with_small_tcp_pair(body));
+    plait::run(support::with_own_writer(body, 3000));
 }
 
 TEST_CASE("a large write that is destroyed while it leaves fails the writing side for good", "[framing]") {
@@ -532,17 +501,8 @@ TEST_CASE("a large write that is destroyed while it leaves fails the writing sid
         const std::string came = co_await support::receive_all(right);
         CHECK(came.find("after it") == std::string::npos);
     };
-    auto over_tcp = [&]() -> task<> {
-        tcp_pair pair = co_await support::connected();
-        use_small_buffers(pair);
-        co_await body(pair.left, pair.right);
-    };
-    auto own = [&]() -> task<> {
-        auto [left, right] = support::own_stream_pair(3000);
-        co_await body(left, right);
-    };
-    plait::run(over_tcp());
-    plait::run(own());
+    plait::run(support::with_small_tcp_pair(body));
+    plait::run(support::with_own_writer(body, 3000));
 }
 
 TEST_CASE("a large write in a cancelled scope is withdrawn, and what was collected still leaves",

@@ -192,12 +192,7 @@ bool epoll_driver::attempt_accept(operation& op) {
         mine(*op.socket).readable = false;
         return false;
     }
-    if (accepted < 0) {
-        finish(op, last_error());
-    } else {
-        op.accepted = accepted;
-        finish(op, 0);
-    }
+    finish_accept(op, accepted);
     return true;
 }
 

@@ -605,12 +605,7 @@ bool uring_driver::accept_now(operation& op) {
     metrics_.system_calls += 2;
     ::fcntl(listener, F_SETFL, ::fcntl(listener, F_GETFL) | O_NONBLOCK);
     const int accepted = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-    if (accepted < 0) {
-        finish(op, last_error());
-    } else {
-        op.accepted = accepted;
-        finish(op, 0);
-    }
+    finish_accept(op, accepted);
     return true;
 }
 

@@ -66,6 +66,13 @@ class linux_driver : public driver {
                       std::span<const std::byte> value) noexcept override;
 
   protected:
+    /// What accept4(2) answered.
+    static void finish_accept(operation& op, int accepted) noexcept {
+        if (accepted < 0) return finish(op, last_error());
+        op.accepted = accepted;
+        finish(op, 0);
+    }
+
     /// SOCK_NONBLOCK where readiness drives the sockets; io_uring wants them blocking.
     int extra_socket_flags_ = 0;
     std::shared_ptr<event_descriptor> wake_;

@@ -50,6 +50,47 @@ inline std::pair<own_stream, plait::memory_stream> own_stream_pair(std::size_t c
     return {own_stream(std::move(left)), std::move(right)};
 }
 
+// `body(from, to)` on two connected ends, of each kind of stream that framing tells apart.
+
+template <class B>
+plait::task<> with_memory_pair(B& body, std::size_t capacity = 64 * 1024) {
+    auto [from, to] = plait::memory_stream_pair(capacity);
+    co_await body(from, to);
+}
+
+/// The reading end is the user's own.
+template <class B>
+plait::task<> with_own_pair(B& body, std::size_t capacity = 64 * 1024) {
+    auto [to, from] = own_stream_pair(capacity);
+    co_await body(from, to);
+}
+
+/// The writing end is.
+template <class B>
+plait::task<> with_own_writer(B& body, std::size_t capacity = 64 * 1024) {
+    auto [from, to] = own_stream_pair(capacity);
+    co_await body(from, to);
+}
+
+template <class B>
+plait::task<> with_tcp_pair(B& body) {
+    tcp_pair pair = co_await connected();
+    co_await body(pair.left, pair.right);
+}
+
+/// Small buffers in the kernel, so that a peer that does not read is soon felt.
+inline void use_small_buffers(tcp_pair& pair) {
+    static_cast<void>(pair.left.set_send_buffer_size(16 * 1024));
+    static_cast<void>(pair.right.set_receive_buffer_size(16 * 1024));
+}
+
+template <class B>
+plait::task<> with_small_tcp_pair(B& body) {
+    tcp_pair pair = co_await connected();
+    use_small_buffers(pair);
+    co_await body(pair.left, pair.right);
+}
+
 /// Lets everything else run for a while.
 inline plait::task<> turns(int count) {
     for (int i = 0; i < count; ++i) co_await plait::yield();
