@@ -11,6 +11,7 @@
 
 using plait::endpoint;
 using plait::ip_address;
+using plait::unix_path;
 using namespace std::string_literals;
 using namespace std::string_view_literals;
 
@@ -250,4 +251,63 @@ TEST_CASE("a parsed value is used like a result", "[endpoint]") {
 #if PLAIT_HAS_EXCEPTIONS
     CHECK_THROWS_AS(bad.value(), std::system_error);
 #endif
+}
+
+// --- names of Unix sockets ------------------------------------------------------------------------------------------
+
+TEST_CASE("a unix_path is made of any text, and keeps it", "[endpoint]") {
+    for (const unix_path& path :
+         {unix_path("/tmp/a.sock"), unix_path("/tmp/a.sock"s), unix_path("/tmp/a.sock"sv)}) {
+        CHECK(path.valid());
+        CHECK_FALSE(path.error());
+        CHECK_FALSE(path.is_abstract());
+        CHECK_FALSE(path.is_unnamed());
+        CHECK(path.name() == "/tmp/a.sock");
+        CHECK(path.to_string() == "/tmp/a.sock");
+        CHECK(path == unix_path("/tmp/a.sock"));
+    }
+    CHECK(unix_path("a") != unix_path("b"));
+    CHECK(unix_path("a") < unix_path("b"));
+}
+
+TEST_CASE("no name, and names in the abstract namespace, are told apart from paths", "[endpoint]") {
+    CHECK(unix_path().is_unnamed());
+    CHECK(unix_path() == unix_path(""));
+    CHECK(unix_path().to_string().empty());
+    const unix_path hidden = unix_path::abstract("in\0side"sv);
+    CHECK(hidden.valid());
+    CHECK(hidden.is_abstract());
+    CHECK_FALSE(hidden.is_unnamed());
+    CHECK(hidden.name() == "in\0side"sv);
+    CHECK(hidden.to_string() == "@in@side");
+    CHECK(unix_path::abstract("a") != unix_path("a"));
+    CHECK_FALSE(unix_path::abstract("").is_unnamed());
+}
+
+TEST_CASE("a path that is too long is an invalid one, which shows its beginning", "[endpoint]") {
+    const std::string longest(unix_path::longest, 'x');
+    CHECK(unix_path(longest).valid());
+    CHECK(unix_path(longest).name() == longest);
+    CHECK(unix_path::abstract(longest).valid());
+    for (const unix_path& bad : {unix_path(longest + 'y'), unix_path::abstract(longest + 'y'),
+                                 unix_path(std::string(100'000, 'x'))}) {
+        CHECK_FALSE(bad.valid());
+        CHECK(bad.error() == std::errc::filename_too_long);
+        CHECK_FALSE(bad.is_unnamed());
+        CHECK(bad.to_string().find(longest) != std::string::npos);
+        CHECK(bad != unix_path(longest));
+    }
+}
+
+TEST_CASE("a path with a zero byte is an invalid one", "[endpoint]") {
+    const unix_path bad("a\0b"sv);
+    CHECK_FALSE(bad.valid());
+    CHECK(bad.error() == std::errc::invalid_argument);
+    CHECK(bad.to_string() == "a path with a zero byte: \"a@b\"");
+}
+
+TEST_CASE("the names of Unix sockets are written to streams", "[endpoint]") {
+    std::ostringstream out;
+    out << unix_path("/run/a") << ' ' << unix_path::abstract("b");
+    CHECK(out.str() == "/run/a @b");
 }

@@ -18,6 +18,7 @@ TEST_CASE("addresses and endpoints are formatted as they print themselves", "[fm
     CHECK(fmt::format("{}", bad) == bad.to_string());
     CHECK(fmt::format("{} {}", v4.address(), v6.address()) == "127.0.0.1 ::1");
     CHECK(fmt::format("{}", ip_address()) == "0.0.0.0");
+    CHECK(fmt::format("{} {}", plait::unix_path("/run/a"), plait::unix_path::abstract("b")) == "/run/a @b");
 }
 
 TEST_CASE("addresses and endpoints take the format of a string", "[fmt]") {

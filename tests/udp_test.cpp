@@ -82,6 +82,11 @@ task<> post(udp_socket& from, std::string text, endpoint to) {
     CHECK(sent.bytes() == text.size());
 }
 
+task<> connect(udp_socket& socket, endpoint peer) {
+    auto connected = co_await socket.connect(peer);
+    CHECK(connected.error() == std::error_code());
+}
+
 bool has_ipv6() {
     bool found = false;
     in_a_context([&]() -> task<> {
@@ -111,7 +116,8 @@ TEST_CASE("bind tells why it failed", "[udp]") {
         const std::error_code literal = co_await bind_error({"not an address", 80});
         CHECK(literal == std::errc::invalid_argument);
         const std::error_code elsewhere = co_await bind_error({"192.0.2.1", 0}); // TEST-NET-1, RFC 5737
-        CHECK(elsewhere == std::errc::address_not_available);
+        // Wine binds datagram sockets to the interface alone where this machine has that network.
+        if (!support::runs_with_wine()) CHECK(elsewhere == std::errc::address_not_available);
     });
 }
 
@@ -190,8 +196,8 @@ TEST_CASE("an empty datagram is sent, and delivered as a success with 0 bytes", 
         const letter behind = co_await next(receiver);
         CHECK(behind.text == "behind it");
 
-        CHECK((co_await receiver.connect(where(sender))));
-        CHECK((co_await sender.connect(where(receiver))));
+        co_await connect(receiver, where(sender));
+        co_await connect(sender, where(receiver));
         std::array<std::byte, 8> room;
         auto sent = co_await sender.send("");
         CHECK(sent.error() == std::error_code());
@@ -249,7 +255,7 @@ TEST_CASE("recv fails with message_size where the datagram was cut, and tells wh
     in_a_context([]() -> task<> {
         auto receiver = co_await bound();
         auto sender = co_await bound();
-        CHECK((co_await receiver.connect(where(sender))));
+        co_await connect(receiver, where(sender));
         co_await post(sender, "0123456789", where(receiver));
         co_await post(sender, "next", where(receiver));
         std::array<std::byte, 4> room;
@@ -353,10 +359,11 @@ TEST_CASE("a connected socket sends to its peer and hears nobody else", "[udp]")
 }
 
 TEST_CASE("a connected socket reports once that nobody listens at its peer, and goes on", "[udp]") {
+    if (support::runs_with_wine()) SKIP("Wine 8 takes note of a refused datagram, and tells nobody");
     in_a_context([]() -> task<> {
         auto socket = co_await bound();
         const endpoint gone = co_await nobody();
-        CHECK((co_await socket.connect(gone)));
+        co_await connect(socket, gone);
         for (const bool waits : {false, true}) {
             std::array<std::byte, 16> room;
             std::optional<io_result<std::size_t>> got;
@@ -467,7 +474,11 @@ TEST_CASE("a group that is none, or of the other family, is refused", "[udp]") {
         const auto v6_group = ip_address::parse("ff02::1234").value();
         CHECK(socket.join_group(v6_group).error() != std::error_code());
         const auto never_joined = ip_address::v4({239, 255, 77, 78});
-        CHECK(socket.leave_group(never_joined).error() == std::errc::address_not_available);
+        const std::error_code left = socket.leave_group(never_joined).error();
+        if (support::runs_with_wine()) // it knows the one error for all options of multicast
+            CHECK(left == std::errc::invalid_argument);
+        else
+            CHECK(left == std::errc::address_not_available);
     });
 }
 

@@ -647,8 +647,9 @@ bool iocp_driver::start_send_to(operation& op) {
         }
     }
     int error = WSAGetLastError();
-    if (error == WSAECONNRESET) error = WSAECONNREFUSED;         // an earlier one found nobody
-    if (error == WSAENOTCONN && !named) error = WSAEDESTADDRREQ; // the same on every system
+    if (error == WSAECONNRESET) error = WSAECONNREFUSED;        // an earlier one found nobody
+    if (!named && (error == WSAENOTCONN || error == WSAEINVAL)) // Windows', Wine's; the same as on Linux
+        error = WSAEDESTADDRREQ;
     finish(op, native_error(error));
     return true;
 }
