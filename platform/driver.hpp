@@ -6,6 +6,7 @@
 /// wait(), by complete(). cancel() is a request: the completion still comes, as cancelled or as done. Memory of
 /// an operation, and its buffers, stay valid until then; so a driver may hand their addresses to the system.
 
+#include <plait/detail/socket_file.hpp>
 #include <plait/detail/socket_state.hpp>
 #include <plait/io_context.hpp>
 
@@ -75,6 +76,7 @@ class driver {
     /// True: completed at once, with `result` and what the kind brings. False: in flight.
     /// `accept`, `connect`, `receive`, `lease` and `send` report transferred bytes of this start only, by
     /// finish(). At the end of the stream a receive finishes with errc::end_of_stream.
+    /// A `send_to` a path finishes with would_block where the receiver's queue is full: no system tells when it has room.
     /// A `receive_from` fills its envelope; `receive_from` and `send_to` move one datagram, which may be empty.
     /// A `lease` sets data, size and block. With `dont_wait` nothing to receive or accept is would_block.
     virtual bool start(operation& op) = 0;
@@ -96,6 +98,19 @@ class driver {
     /// The peer that datagrams without an address go to, and alone come from; it waits for nothing.
     virtual status connect_datagram(native_socket, const endpoint&) {
         return std::make_error_code(std::errc::operation_not_supported);
+    }
+    /// A Unix socket; a listener and a datagram socket are bound to `local` (a datagram socket without a name: to one
+    /// that the system finds), a stream is not. A stale file is replaced; `file` is the one that was made.
+    virtual status open_unix(socket_kind, const unix_path&, int /*backlog*/, native_socket&, socket_file&) {
+        return std::make_error_code(std::errc::address_family_not_supported);
+    }
+    /// It waits for nothing: would_block says that it must be tried again later.
+    virtual status connect_unix(native_socket, const unix_path&) {
+        return std::make_error_code(std::errc::address_family_not_supported);
+    }
+    /// Its own name, or its peer's.
+    virtual status unix_name(native_socket, bool /*remote*/, unix_path&) const noexcept {
+        return std::make_error_code(std::errc::address_family_not_supported);
     }
     /// Joins or leaves a multicast group on the interface with that index; 0: the system chooses.
     virtual status set_membership(native_socket, const ip_address&, std::uint32_t, bool) {
@@ -188,6 +203,9 @@ std::optional<ip_address> parse_address(std::string_view text) noexcept;
 std::string print_address(const ip_address& address);
 /// The index of a network interface, 0 if there is none of that name.
 std::uint32_t index_of_interface(const char* name) noexcept;
+
+/// Removes the file if it is the one with that identity.
+void remove_socket_file(const unix_path& path, const file_identity& identity) noexcept;
 
 /// The portable code of a native one (errno, or WSAGetLastError); one that the table lacks stays native.
 status native_error(int code) noexcept;

@@ -9,8 +9,10 @@
 #    include <net/if.h>
 #endif
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstddef>
 #include <cstring>
 
 namespace plait::inline v1 {
@@ -47,6 +49,29 @@ endpoint socket_address::to_endpoint() const noexcept {
     std::array<std::uint8_t, 4> octets;
     std::memcpy(octets.data(), &in4.sin_addr, 4);
     return endpoint(ip_address::v4(octets), ntohs(in4.sin_port));
+}
+
+socket_address::socket_address(const unix_path& name) noexcept {
+    static_assert(sizeof(sockaddr_un) <= sizeof(sockaddr_storage));
+    auto& un = reinterpret_cast<sockaddr_un&>(storage);
+    un.sun_family = AF_UNIX;
+    const std::string_view bytes = name.name();
+    std::memcpy(un.sun_path + (name.is_abstract() ? 1 : 0), bytes.data(), bytes.size());
+    // The zero byte in front of an abstract name, or behind a path.
+    const std::size_t length = name.is_unnamed() ? 0 : bytes.size() + 1;
+    size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
+}
+
+unix_path socket_address::to_path() const noexcept {
+    constexpr std::size_t before = offsetof(sockaddr_un, sun_path);
+    const auto length = static_cast<std::size_t>(size);
+    if (length <= before) return {}; // a sender without a name leaves no address at all
+    const auto& un = reinterpret_cast<const sockaddr_un&>(storage);
+    const std::string_view bytes(un.sun_path, std::min(length, sizeof un) - before);
+    if (bytes.front() != '\0') return unix_path(bytes.substr(0, bytes.find('\0')));
+    if (bytes.find_first_not_of('\0') == std::string_view::npos && length == sizeof un)
+        return {}; // Windows' way to say that there is no name
+    return unix_path::abstract(bytes.substr(1));
 }
 
 std::optional<ip_address> parse_address(std::string_view text) noexcept {

@@ -1,5 +1,5 @@
 #pragma once
-/// An endpoint as the system takes it. Berkeley sockets and Winsock differ here in nothing but the headers.
+/// An endpoint, or the name of a Unix socket, as the system takes it. Berkeley sockets and Winsock differ here in nothing but the headers.
 
 #include <plait/endpoint.hpp>
 
@@ -7,9 +7,12 @@
 #    include <winsock2.h>
 // After winsock2.h, which they need.
 #    include <ws2tcpip.h>
+// After both.
+#    include <afunix.h>
 #else
 #    include <netinet/in.h>
 #    include <sys/socket.h>
+#    include <sys/un.h>
 #endif
 
 namespace plait::inline v1 {
@@ -18,8 +21,12 @@ namespace detail {
 struct socket_address {
     socket_address() noexcept = default;
     explicit socket_address(const endpoint& where) noexcept;
+    explicit socket_address(const unix_path& name) noexcept;
 
+    /// Whether it is an endpoint; otherwise it is the name of a Unix socket.
+    bool is_ip() const noexcept { return storage.ss_family == AF_INET || storage.ss_family == AF_INET6; }
     endpoint to_endpoint() const noexcept;
+    unix_path to_path() const noexcept;
     const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
     sockaddr* get() noexcept { return reinterpret_cast<sockaddr*>(&storage); }
 

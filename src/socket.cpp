@@ -92,13 +92,16 @@ io_result<std::size_t> take_send(operation& op) noexcept {
     return bytes;
 }
 
-io_result<native_socket> take_accept(operation& op) noexcept {
+io_result<socket_state*> accept_operation::take() noexcept {
+    if (!op_) return {not_open(), 0};
+    operation& op = ended();
     const status result = settle_await(op);
     const native_socket accepted = result.ok() ? op.accepted : no_socket;
-    if (loop* context = op.socket->context) ++context->system->metrics().accepts;
+    loop* const context = op.socket->context;
+    if (context) ++context->system->metrics().accepts;
     free_operation(op);
     if (!result.ok()) return {result, 0};
-    return accepted;
+    return context->adopt(accepted, socket_kind::stream);
 }
 
 io_result<void> take_connect(operation& op) noexcept {

@@ -41,12 +41,9 @@ std::error_code invalid_argument() { return std::make_error_code(std::errc::inva
 } // namespace
 
 io_result<tcp_stream> accept_awaitable::await_resume() noexcept {
-    if (!op_) return {detail::not_open(), 0};
-    detail::operation& op = ended();
-    detail::loop* context = op.socket->context;
-    auto accepted = detail::take_accept(op);
+    auto accepted = take();
     if (!accepted) return {accepted.raw_status(), 0};
-    return tcp_stream(context->adopt(*accepted, detail::socket_kind::stream));
+    return tcp_stream(*accepted);
 }
 
 task<io_result<tcp_stream>> tcp_stream::connect(endpoint peer) {

@@ -19,4 +19,5 @@
 #include <plait/tcp.hpp>
 #include <plait/time.hpp>
 #include <plait/udp.hpp>
+#include <plait/unix.hpp>
 #include <plait/when.hpp>

@@ -95,21 +95,9 @@ class PLAIT_API tcp_stream : public detail::stream_socket {
 };
 
 /// Completes when a connection has arrived.
-class [[nodiscard]] accept_awaitable : detail::operation_awaitable {
+class [[nodiscard]] accept_awaitable : public detail::accept_operation {
   public:
-    using detail::operation_awaitable::plait_awaitable_tag;
-
-    explicit accept_awaitable(detail::operation* op) noexcept : operation_awaitable(op) {}
-
-    bool await_ready() const noexcept { return !op_; }
-    template <detail::environment_promise P>
-    bool await_suspend(std::coroutine_handle<P> waiter) {
-        op_->kind = detail::op_kind::accept;
-        op_->whole = false;
-        op_->boundary = true;
-        op_->piece_count = 0;
-        return start(waiter);
-    }
+    using accept_operation::accept_operation;
     PLAIT_API io_result<tcp_stream> await_resume() noexcept;
 };
 

@@ -251,7 +251,7 @@ bool epoll_driver::attempt_send_to(operation& op) {
         ++metrics_.system_calls;
         count = ::sendmsg(static_cast<int>(op.socket->handle), &frame.header, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (count < 0 && errno == EINTR);
-    if (count < 0 && would_block(errno)) {
+    if (count < 0 && would_block(errno) && !op.cover->path) {
         mine(*op.socket).writable = false;
         return false;
     }

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <liburing.h>
+#include <poll.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@ namespace detail {
 namespace {
 
 /// Who a completion is for; in the low bits of its user data, the rest being an address.
-enum class target : std::uint64_t { operation, receive, accept, wake, nobody };
+enum class target : std::uint64_t { operation, receive, accept, wake, nobody, room };
 constexpr std::uint64_t target_mask = 7;
 
 std::uint64_t tagged(const void* address, target who) noexcept {
@@ -92,6 +93,7 @@ class uring_driver final : public linux_driver {
     void take_completions();
     void on_completion(std::uint64_t user_data, int result, unsigned flags);
     void on_operation(operation& op, int result, unsigned flags);
+    void on_room(operation& op, int result);
     void on_multishot(socket_state& socket, int result, unsigned flags);
     void multishot_ended(socket_state& socket, int result);
     void arm(socket_state& socket);
@@ -104,6 +106,7 @@ class uring_driver final : public linux_driver {
     void start_send(operation& op);
     void start_receive_from(operation& op);
     void start_send_to(operation& op);
+    void await_room(operation& op);
     void receive_once(operation& op);
     void receive_privately(operation& op);
     bool receive_now(operation& op);
@@ -288,6 +291,7 @@ void uring_driver::on_completion(std::uint64_t user_data, int result, unsigned f
     case target::operation: return on_operation(*static_cast<operation*>(address), result, flags);
     case target::receive:
     case target::accept: return on_multishot(*static_cast<socket_state*>(address), result, flags);
+    case target::room: return on_room(*static_cast<operation*>(address), result);
     case target::wake: wake_armed_ = false; return;
     case target::nobody: return; // a cancellation: what it cancelled answers for itself
     }
@@ -311,6 +315,10 @@ void uring_driver::on_operation(operation& op, int result, unsigned) {
         return;
     }
     if (op.kind == op_kind::receive_from) mine(*op.socket).frame->deliver(*op.cover, result >= 0);
+    if (op.kind == op_kind::send_to && result == -EAGAIN && !op.cover->path) {
+        if (!op.canceling) return await_room(op);
+        result = -ECANCELED;
+    }
     if (result < 0) {
         // A cancellation that meets a running operation interrupts it.
         finish(op, result == -EINTR ? status(errc::canceled) : native_error(-result));
@@ -641,8 +649,23 @@ void uring_driver::start_send_to(operation& op) {
     message_frame& frame = next_message();
     frame.send_from(op.data, std::min(op.size, longest_transfer), *op.cover);
     io_uring_sqe& sqe = entry();
-    io_uring_prep_sendmsg(&sqe, static_cast<int>(op.socket->handle), &frame.header, MSG_NOSIGNAL);
+    io_uring_prep_sendmsg(&sqe, static_cast<int>(op.socket->handle), &frame.header,
+                          MSG_NOSIGNAL | MSG_DONTWAIT);
     sqe.user_data = tagged(&op, target::operation);
+}
+
+/// Waiting is not left to the sendmsg: the kernel tries it again with what its first try has left of the buffer, and an
+/// empty datagram leaves (seen with Linux 6.18 and Unix sockets).
+void uring_driver::await_room(operation& op) {
+    io_uring_sqe& sqe = entry();
+    io_uring_prep_poll_add(&sqe, static_cast<int>(op.socket->handle), POLLOUT);
+    sqe.user_data = tagged(&op, target::room);
+}
+
+void uring_driver::on_room(operation& op, int result) {
+    if (result >= 0 && !op.canceling) return start_send_to(op);
+    finish(op, result >= 0 ? status(errc::canceled) : native_error(-result));
+    complete(op);
 }
 
 void uring_driver::cancel(operation& op) noexcept {
@@ -653,9 +676,13 @@ void uring_driver::cancel(operation& op) noexcept {
         finish(op, errc::canceled);
         return complete(op);
     }
-    io_uring_sqe& sqe = entry();
-    io_uring_prep_cancel64(&sqe, tagged(&op, target::operation), 0);
-    sqe.user_data = tagged(nullptr, target::nobody);
+    // A datagram may be on its way, or wait for room.
+    for (const target stage : {target::operation, target::room}) {
+        if (stage == target::room && op.kind != op_kind::send_to) break;
+        io_uring_sqe& sqe = entry();
+        io_uring_prep_cancel64(&sqe, tagged(&op, stage), 0);
+        sqe.user_data = tagged(nullptr, target::nobody);
+    }
 }
 
 bool uring_driver::close(socket_state& socket) noexcept {

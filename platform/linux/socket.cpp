@@ -104,16 +104,18 @@ void message_frame::receive_into(std::byte* data, std::size_t size) noexcept {
     header.msg_iovlen = 1;
 }
 
-void message_frame::deliver(envelope& cover, bool succeeded) const noexcept {
+void message_frame::deliver(envelope& cover, bool succeeded) noexcept {
     cover.truncated = succeeded && (header.msg_flags & MSG_TRUNC) != 0;
+    address.size = header.msg_namelen;
     if (succeeded && cover.address) *cover.address = address.to_endpoint();
+    if (succeeded && cover.path) *cover.path = address.to_path();
 }
 
 void message_frame::send_from(const std::byte* data, std::size_t size, const envelope& cover) noexcept {
     piece = {const_cast<std::byte*>(data), size};
     header = {};
-    if (cover.address) {
-        address = socket_address(*cover.address);
+    if (cover.address || cover.path) {
+        address = cover.address ? socket_address(*cover.address) : socket_address(*cover.path);
         header.msg_name = address.get();
         header.msg_namelen = address.size;
     }
@@ -237,6 +239,7 @@ status linux_driver::shutdown_send(socket_state& socket) noexcept {
 status linux_driver::local_endpoint(native_socket handle, endpoint& out) const noexcept {
     socket_address address;
     if (::getsockname(descriptor_of(handle), address.get(), &address.size) != 0) return last_error();
+    if (!address.is_ip()) return native_error(EAFNOSUPPORT);
     out = address.to_endpoint();
     return {};
 }
@@ -244,6 +247,7 @@ status linux_driver::local_endpoint(native_socket handle, endpoint& out) const n
 status linux_driver::remote_endpoint(native_socket handle, endpoint& out) const noexcept {
     socket_address address;
     if (::getpeername(descriptor_of(handle), address.get(), &address.size) != 0) return last_error();
+    if (!address.is_ip()) return native_error(EAFNOSUPPORT);
     out = address.to_endpoint();
     return {};
 }

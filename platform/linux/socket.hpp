@@ -20,7 +20,7 @@ std::size_t gather(const operation& op, std::span<iovec> out) noexcept;
 struct message_frame {
     void receive_into(std::byte* data, std::size_t size) noexcept;
     /// Of a receive that is over; `succeeded` if a datagram came.
-    void deliver(envelope& cover, bool succeeded) const noexcept;
+    void deliver(envelope& cover, bool succeeded) noexcept;
     void send_from(const std::byte* data, std::size_t size, const envelope& cover) noexcept;
 
     msghdr header;
@@ -53,6 +53,10 @@ class linux_driver : public driver {
     status open_listener(const endpoint& local, const listen_options& options, native_socket& out) override;
     status open_stream(const endpoint& peer, native_socket& out) override;
     status open_datagram(const endpoint& local, const udp_options& options, native_socket& out) override;
+    status open_unix(socket_kind kind, const unix_path& local, int backlog, native_socket& out,
+                     socket_file& file) override;
+    status connect_unix(native_socket handle, const unix_path& peer) override;
+    status unix_name(native_socket handle, bool remote, unix_path& out) const noexcept override;
     status connect_datagram(native_socket handle, const endpoint& peer) override;
     status set_membership(native_socket handle, const ip_address& group, std::uint32_t index,
                           bool join) override;

@@ -41,7 +41,7 @@ struct packet : OVERLAPPED {
 struct accept_packet : packet {
     accept_packet() noexcept : packet(packet_kind::accept) {}
 
-    static constexpr DWORD address_bytes = sizeof(sockaddr_in6) + 16; // AcceptEx wants 16 more
+    static constexpr DWORD address_bytes = sizeof(sockaddr_un) + 16; // the longest; AcceptEx wants 16 more
 
     SOCKET accepted = INVALID_SOCKET;
     std::array<char, 2 * std::size_t{address_bytes}> addresses{};

@@ -191,7 +191,8 @@ status find_extensions(extensions& out) noexcept {
 }
 
 status make_socket(int family, SOCKET& out, int type) noexcept {
-    const int protocol = type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
+    const int internet = type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
+    const int protocol = family == AF_UNIX ? 0 : internet;
     out = ::WSASocketW(family, type, protocol, nullptr, 0, WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
     return out == INVALID_SOCKET ? last_error() : status();
 }
@@ -327,6 +328,7 @@ void winsock_driver::close(native_socket handle) noexcept {
 status winsock_driver::local_endpoint(native_socket handle, endpoint& out) const noexcept {
     socket_address address;
     if (::getsockname(socket_of(handle), address.get(), &address.size) != 0) return last_error();
+    if (!address.is_ip()) return native_error(WSAEAFNOSUPPORT);
     out = address.to_endpoint();
     return {};
 }
@@ -334,6 +336,7 @@ status winsock_driver::local_endpoint(native_socket handle, endpoint& out) const
 status winsock_driver::remote_endpoint(native_socket handle, endpoint& out) const noexcept {
     socket_address address;
     if (::getpeername(socket_of(handle), address.get(), &address.size) != 0) return last_error();
+    if (!address.is_ip()) return native_error(WSAEAFNOSUPPORT);
     out = address.to_endpoint();
     return {};
 }

@@ -29,7 +29,7 @@ struct extensions {
 };
 status find_extensions(extensions& out) noexcept;
 
-/// An overlapped socket that child processes do not inherit; TCP, or with SOCK_DGRAM UDP.
+/// An overlapped socket that child processes do not inherit: a stream, or with SOCK_DGRAM for UDP.
 status make_socket(int family, SOCKET& out, int type = SOCK_STREAM) noexcept;
 
 /// Whether a connected UDP socket hears that nobody listens at its peer. One that is not connected must not: any dead
@@ -49,6 +49,10 @@ class winsock_driver : public driver {
     status open_listener(const endpoint& local, const listen_options& options, native_socket& out) override;
     status open_stream(const endpoint& peer, native_socket& out) override;
     status open_datagram(const endpoint& local, const udp_options& options, native_socket& out) override;
+    status open_unix(socket_kind kind, const unix_path& local, int backlog, native_socket& out,
+                     socket_file& file) override;
+    status connect_unix(native_socket handle, const unix_path& peer) override;
+    status unix_name(native_socket handle, bool remote, unix_path& out) const noexcept override;
     status connect_datagram(native_socket handle, const endpoint& peer) override;
     status set_membership(native_socket handle, const ip_address& group, std::uint32_t index,
                           bool join) override;

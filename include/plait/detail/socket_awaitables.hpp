@@ -24,7 +24,6 @@ PLAIT_API io_result<lease> take_lease(operation& op) noexcept;
 /// The end of a lease operation whose pieces went to a taker.
 PLAIT_API status take_pieces(operation& op) noexcept;
 PLAIT_API io_result<std::size_t> take_send(operation& op) noexcept;
-PLAIT_API io_result<native_socket> take_accept(operation& op) noexcept;
 PLAIT_API io_result<void> take_connect(operation& op) noexcept;
 
 /// The socket was closed, or moved from.
@@ -55,6 +54,28 @@ class operation_awaitable {
     operation* op_; ///< nullptr: the socket is not open
     bool started_ = false;
     bool here_ = false; ///< for next(): the outcome was there at once
+};
+
+/// `accept()` of every kind of listener; await_resume() of each makes its kind of stream.
+class accept_operation : protected operation_awaitable {
+  public:
+    using operation_awaitable::plait_awaitable_tag;
+
+    explicit accept_operation(operation* op) noexcept : operation_awaitable(op) {}
+
+    bool await_ready() const noexcept { return !op_; }
+    template <environment_promise P>
+    bool await_suspend(std::coroutine_handle<P> waiter) {
+        op_->kind = op_kind::accept;
+        op_->whole = false;
+        op_->boundary = true;
+        op_->piece_count = 0;
+        return start(waiter);
+    }
+
+  protected:
+    /// The state block of the accepted stream.
+    PLAIT_API io_result<socket_state*> take() noexcept;
 };
 
 } // namespace detail
