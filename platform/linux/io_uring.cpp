@@ -298,10 +298,12 @@ void uring_driver::on_completion(std::uint64_t user_data, int result, unsigned f
 }
 
 void uring_driver::on_operation(operation& op, int result, unsigned) {
+    bool privately = false;
     if (op.kind == op_kind::receive || op.kind == op_kind::lease) {
         uring_socket& own = mine(*op.socket);
         if (own.private_receive) {
             own.private_receive = false;
+            privately = true;
             if (result > 0) {
                 op.size = static_cast<std::size_t>(result);
                 finish(op, op.size);
@@ -311,6 +313,8 @@ void uring_driver::on_operation(operation& op, int result, unsigned) {
         }
     }
     if (result == -EINTR && !op.canceling) { // nothing has moved: once more
+        // Not by the pool, which was exhausted: whoever is sent to and fro between the two may never arrive.
+        if (privately) return receive_privately(op);
         if (start(op)) complete(op);
         return;
     }

@@ -394,7 +394,7 @@ task<std::size_t> crowd(std::size_t connections, std::size_t frames) {
 }
 
 void check_crowd(const context_options& options) {
-    const std::size_t connections = support::pairs_at_once(scaled(200));
+    const std::size_t connections = support::pairs_at_once(scaled(250));
     constexpr std::size_t frames = 50;
     const std::size_t before = support::open_descriptors();
     CHECK(plait::run(crowd(connections, frames), options) == connections * frames);
