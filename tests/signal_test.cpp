@@ -138,26 +138,6 @@ TEST_CASE("two contexts on two threads both hear a signal", "[signal]") {
     CHECK(heard == 2);
 }
 
-TEST_CASE("contexts come and go while signals rain", "[signal]") {
-    const support::ignored_signal ignored(first); // for the moments without a waiter
-    std::atomic<bool> over{false};
-    std::thread rain([&] {
-        while (!over) {
-            support::send_signal_to_process(first);
-            std::this_thread::yield();
-        }
-    });
-    std::vector<std::thread> threads;
-    for (int i = 0; i < 2; ++i)
-        threads.emplace_back([] {
-            auto body = []() -> task<> { static_cast<void>(co_await wait_for_signal(first)); };
-            for (std::size_t round = 0; round < scaled(100); ++round) plait::run(body());
-        });
-    for (auto& each : threads) each.join();
-    over = true;
-    rain.join();
-}
-
 TEST_CASE("what is no signal is invalid, and the others of the list are let go", "[signal]") {
     auto body = []() -> task<> {
         for (int number : {0, -1, 65, 100'000}) {

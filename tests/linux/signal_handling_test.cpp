@@ -6,6 +6,7 @@
 #include <plait/time.hpp>
 
 #include "support/hear.hpp"
+#include "support/scale.hpp"
 #include "support/streams.hpp"
 #include "support/watchdog.hpp"
 
@@ -14,8 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <thread>
+#include <vector>
 
 using namespace std::chrono_literals;
 using plait::errc;
@@ -156,4 +160,28 @@ TEST_CASE("a handler leaves errno as it was", "[signal]") {
         co_await group.join();
     };
     plait::run(body());
+}
+
+TEST_CASE("contexts come and go while signals rain", "[signal]") {
+    struct sigaction mine {};
+    mine.sa_handler = ignore_signal; // for the moments without a waiter
+    struct sigaction before {};
+    ::sigaction(SIGUSR1, &mine, &before);
+    std::atomic<bool> over{false};
+    std::thread rain([&] {
+        while (!over) {
+            ::kill(::getpid(), SIGUSR1);
+            std::this_thread::yield();
+        }
+    });
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 2; ++i)
+        threads.emplace_back([] {
+            auto body = []() -> task<> { static_cast<void>(co_await wait_for_signal(SIGUSR1)); };
+            for (std::size_t round = 0; round < support::scaled(100); ++round) plait::run(body());
+        });
+    for (auto& each : threads) each.join();
+    over = true;
+    rain.join();
+    ::sigaction(SIGUSR1, &before, nullptr);
 }

@@ -39,18 +39,6 @@ void send_signal(int number);
 /// own.
 void send_signal_to_process(int number);
 
-/// As long as it lives, a handler of the program's own takes what send_signal_to_process sends, and does nothing.
-class ignored_signal {
-  public:
-    explicit ignored_signal(int number);
-    ignored_signal(const ignored_signal&) = delete;
-    ignored_signal& operator=(const ignored_signal&) = delete;
-    ~ignored_signal();
-
-  private:
-    int number_;
-};
-
 /// As long as it lives, writing to a closed socket would raise a signal that ends the process, where there is one.
 class deadly_broken_pipe {
   public:

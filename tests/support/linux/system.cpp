@@ -59,18 +59,6 @@ int other_signal() { return SIGTERM; }
 void send_signal(int number) { static_cast<void>(::raise(number)); }
 void send_signal_to_process(int number) { ::kill(::getpid(), number); }
 
-namespace {
-extern "C" void do_nothing(int) {}
-struct sigaction before_ignoring;
-} // namespace
-
-ignored_signal::ignored_signal(int number) : number_(number) {
-    struct sigaction mine {};
-    mine.sa_handler = do_nothing;
-    ::sigaction(number, &mine, &before_ignoring);
-}
-ignored_signal::~ignored_signal() { ::sigaction(number_, &before_ignoring, nullptr); }
-
 bool is_open_socket(plait::native_socket socket) { return ::fcntl(number_of(socket), F_GETFD) >= 0; }
 
 bool is_inherited(plait::native_socket socket) {

@@ -110,13 +110,12 @@ void have_own_console() {
     static_cast<void>(made);
 }
 
-DWORD ignored_event = 0;
-
-BOOL WINAPI ignore_event(DWORD event) { return event == ignored_event; }
-
 } // namespace
 
-int first_signal() { return SIGINT; }
+int first_signal() {
+    have_own_console(); // before anybody waits: a new console forgets the handlers
+    return SIGINT;
+}
 int second_signal() { return SIGBREAK; }
 int other_signal() { return SIGTERM; }
 
@@ -128,12 +127,6 @@ void send_signal_to_process(int number) {
     have_own_console();
     must(::GenerateConsoleCtrlEvent(event_of(number), 0) != 0, "GenerateConsoleCtrlEvent");
 }
-
-ignored_signal::ignored_signal(int number) : number_(number) {
-    ignored_event = event_of(number);
-    must(::SetConsoleCtrlHandler(ignore_event, TRUE) != 0, "SetConsoleCtrlHandler");
-}
-ignored_signal::~ignored_signal() { ::SetConsoleCtrlHandler(ignore_event, FALSE); }
 
 // --- sockets -------------------------------------------------------------------------------------------------------
 
