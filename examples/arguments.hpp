@@ -80,6 +80,16 @@ class arguments {
         return to_endpoint(host, to_number("PORT", word("PORT"), 1, 65535));
     }
 
+    /// PATH, or @NAME for an abstract one
+    plait::unix_path path() {
+        const std::string_view name = word("PATH");
+        const plait::unix_path made =
+            name.starts_with('@') ? plait::unix_path::abstract(name.substr(1)) : plait::unix_path(name);
+        if (made.is_unnamed()) refuse("PATH is empty");
+        if (!made.valid()) refuse(made.to_string());
+        return made;
+    }
+
     /// Nothing may be left.
     void end() const {
         if (!words_.empty()) refuse("what is \"" + std::string(words_.front()) + "\"?");

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -26,16 +27,28 @@ inline void print_line(std::string_view text) { std::cout << text << std::endl; 
 
 /// "listening on 127.0.0.1:8000 (io_uring)". The loop prints it once serve() waits for clients and has taken over its
 /// signals: whoever reads the line may connect, and may send a signal.
-inline void announce(const plait::tcp_listener& listener, plait::io_context& context,
+inline void announce(std::string where, plait::io_context& context, plait::backend asked_for) {
+    context.post([where = std::move(where), &context, asked_for] {
+        print_line("listening on " + where + " (" + std::string(to_string(context.backend())) + ")");
+        // Nobody wanted epoll, so io_uring was refused; the reason says what would help.
+        const bool unasked = asked_for == plait::backend::automatic && !std::getenv("PLAIT_BACKEND");
+        if (unasked && context.backend() == plait::backend::epoll)
+            std::fprintf(stderr, "%s\n", std::string(context.backend_reason()).c_str());
+    });
+}
+template <class S>
+void announce(const S& socket, plait::io_context& context, plait::backend asked_for) {
+    announce(socket.local_endpoint().value_or(plait::endpoint()).to_string(), context, asked_for);
+}
+inline void announce(const plait::unix_listener& listener, plait::io_context& context,
                      plait::backend asked_for) {
-    context.post(
-        [where = listener.local_endpoint().value_or(plait::endpoint()).to_string(), &context, asked_for] {
-            print_line("listening on " + where + " (" + std::string(to_string(context.backend())) + ")");
-            // Nobody wanted epoll, so io_uring was refused; the reason says what would help.
-            const bool unasked = asked_for == plait::backend::automatic && !std::getenv("PLAIT_BACKEND");
-            if (unasked && context.backend() == plait::backend::epoll)
-                std::fprintf(stderr, "%s\n", std::string(context.backend_reason()).c_str());
-        });
+    announce(listener.local_path().value_or(plait::unix_path()).to_string(), context, asked_for);
+}
+
+/// In place; ASCII alone.
+inline void make_upper(std::span<std::byte> text) {
+    for (std::byte& letter : text)
+        if (letter >= std::byte{'a'} && letter <= std::byte{'z'}) letter ^= std::byte{0x20};
 }
 
 /// What serve() ended with, as an exit code. A server that was told to stop has done its work, also when it had to cut

@@ -1,6 +1,7 @@
 // "Sticky packets": why messages over TCP run together, and the cure. One process talks to itself over loopback.
 //
 //     sticky_packets
+//     sticky_packets --udp     datagrams do not stick, but they have other troubles
 //
 // TCP carries bytes, not messages. What arrives while nobody reads lies together, and a read takes as much as there is
 // room for. So each message needs a mark of where it ends, such as its length in front.
@@ -90,11 +91,45 @@ plait::task<int> show() {
     co_return 0;
 }
 
+// The same over UDP. What is received is always one datagram; but it may be lost, or come late, or twice.
+plait::task<int> show_datagrams() {
+    auto receiver = (co_await plait::udp_socket::bind({"127.0.0.1", 0})).value();
+    auto sender = (co_await plait::udp_socket::bind({"127.0.0.1", 0})).value();
+    const plait::endpoint to = receiver.local_endpoint().value();
+    std::array<std::byte, 1024> buffer{};
+    const std::span<std::byte> whole(buffer);
+
+    std::puts("1. Three sends arrive as three reads");
+    constexpr std::array<std::string_view, 3> words = {"one", "two", "three"};
+    for (std::string_view word : words) {
+        (co_await sender.send_to(word, to)).value();
+        std::printf("   send_to          %s\n", quoted(as_bytes(word)).c_str());
+    }
+    co_await be_busy();
+    for (std::size_t i = 0; i < words.size(); ++i) {
+        const auto received = (co_await receiver.recv_from(whole)).value();
+        std::printf("   recv_from(1024)  %s\n", quoted(whole.first(received.bytes)).c_str());
+    }
+
+    std::puts("\n2. A read takes what it has room for, and the rest of that datagram is lost");
+    for (std::string_view word : {"hello world", "next"}) {
+        (co_await sender.send_to(word, to)).value();
+        std::printf("   send_to          %s\n", quoted(as_bytes(word)).c_str());
+    }
+    for (std::size_t room : {5U, 1024U}) {
+        const auto received = (co_await receiver.recv_from(whole.first(room))).value();
+        std::printf("   recv_from(%zu)%*s%s%s\n", room, room > 9 ? 2 : 5, "",
+                    quoted(whole.first(received.bytes)).c_str(), received.truncated ? ", truncated" : "");
+    }
+    co_return 0;
+}
+
 } // namespace
 
 int main(int count, char** words) {
-    example::arguments line(count, words, "sticky_packets [--backend automatic|io_uring|epoll|iocp]");
+    example::arguments line(count, words, "sticky_packets [--udp] [--backend automatic|io_uring|epoll|iocp]");
     const plait::backend backend = line.backend();
+    const bool udp = line.flag("--udp");
     line.end();
-    return example::run(show(), backend);
+    return example::run(udp ? show_datagrams() : show(), backend);
 }

@@ -21,10 +21,7 @@ struct settings {
     plait::backend backend;
 };
 
-void make_upper(std::span<std::byte> text) {
-    for (std::byte& letter : text)
-        if (letter >= std::byte{'a'} && letter <= std::byte{'z'}) letter ^= std::byte{0x20};
-}
+using example::make_upper;
 
 // One client, from its first message to its last.
 plait::task<> session(plait::tcp_stream stream, bool upper) {

@@ -106,18 +106,22 @@ class Server:
     """An example that listens on a free port. Its stderr is collected line by line."""
 
     def __init__(self, name: str, *arguments):
-        self.process = start(name, "--port", 0, *arguments, through=with_console, stdin=subprocess.PIPE)
+        match = self._start(name, ["--port", 0, *arguments], r"(?:\[(.+)\]|([\d.]+)):(\d+) \((\w+)\)")
+        self.host = match[1] or match[2]
+        self.port = int(match[3])
+        self.backend = match[4]
+
+    def _start(self, name: str, arguments: list, where: str) -> re.Match:
+        self.process = start(name, *arguments, through=with_console, stdin=subprocess.PIPE)
         self.log: list[str] = []
         self.refusal = ""  # why it is epoll, if nobody asked for that
         threading.Thread(target=self._collect_log, daemon=True).start()
         first = text(self.process.stdout.readline())
-        match = re.fullmatch(r"listening on (?:\[(.+)\]|([\d.]+)):(\d+) \((\w+)\)\n", first)
+        match = re.fullmatch(f"listening on {where}\n", first)
         if match is None:
             self.process.kill()
             raise AssertionError(f"not what a server says when it is ready: {first!r}, {self.log}")
-        self.host = match[1] or match[2]
-        self.port = int(match[3])
-        self.backend = match[4]
+        return match
 
     def _collect_log(self) -> None:
         for line in self.process.stderr:

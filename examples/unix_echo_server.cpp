@@ -1,0 +1,52 @@
+// A server on a Unix socket that sends back what it receives, to many clients at once.
+//
+//     unix_echo_server /tmp/echo.sock             until Ctrl-C; then the sessions may finish what has arrived
+//     unix_echo_server /tmp/echo.sock --upper     answers in upper case
+//
+// It prints "listening on /tmp/echo.sock (io_uring)", and removes that file at the end. Talk to it with:
+// unix_echo_client /tmp/echo.sock. On Linux a path that begins with '@' is an abstract name, without a file.
+
+#include "arguments.hpp"
+#include "program.hpp"
+
+#include <csignal>
+
+namespace {
+
+struct settings {
+    plait::unix_path path;
+    bool upper;
+    plait::backend backend;
+};
+
+// One client, from its first message to its last.
+plait::task<> session(plait::unix_stream stream, bool upper) {
+    while (auto received = co_await stream.recv()) {
+        if (upper) example::make_upper(received->bytes());
+        if (!co_await stream.send_all(received->bytes())) break;
+    }
+}
+
+plait::task<int> serve_echo(settings how) {
+    auto listener = co_await plait::unix_listener::bind(how.path);
+    if (!listener) co_return example::failed("cannot listen on " + how.path.to_string(), listener.error());
+    example::announce(*listener, co_await plait::this_context(), how.backend);
+    auto start = [how](plait::unix_stream stream) { return session(std::move(stream), how.upper); };
+    plait::serve_options options;
+    options.stop_on({SIGINT, SIGTERM});
+    auto served = co_await plait::serve(std::move(*listener), start, options);
+    co_return example::exit_code(served);
+}
+
+} // namespace
+
+int main(int count, char** words) {
+    example::arguments line(count, words,
+                            "unix_echo_server PATH [--upper] [--backend automatic|io_uring|epoll|iocp]");
+    settings how{};
+    how.backend = line.backend();
+    how.upper = line.flag("--upper");
+    how.path = line.path();
+    line.end();
+    return example::run(serve_echo(how), how.backend);
+}
