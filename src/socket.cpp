@@ -238,7 +238,11 @@ task<> close_in_background(socket_state* socket) {
 
 task<io_result<void>> close_at_once(socket_state*& owner) {
     socket_state* const socket = std::exchange(owner, nullptr);
-    if (!socket || !socket->context) co_return io_result<void>();
+    if (!socket) co_return io_result<void>();
+    if (!socket->context) { // the context has closed it
+        release_socket(*socket);
+        co_return io_result<void>();
+    }
     // The block lives until the flag is set; this frame may be destroyed before that.
     struct closed_flag {
         explicit closed_flag(socket_state& which) noexcept : socket(which) { socket.closed_flag = &set; }
