@@ -138,6 +138,8 @@ class Server:
         try:
             self.connect().close()
             return False
+        except ConnectionResetError:  # it closed while this connection was made
+            return False
         except ConnectionRefusedError:
             return True
 
