@@ -68,11 +68,11 @@ TEST_CASE("every waiter hears the same signal, and only those that wait for it",
             auto which = co_await wait_for_signal(signals);
             heard.push_back(which.value_or(-1));
         };
-        auto other = [&]() -> task<> { other_end = (co_await wait_for_signal(second)).error(); };
+        auto other_waiter = [&]() -> task<> { other_end = (co_await wait_for_signal(second)).error(); };
         plait::task_group group, others;
         for (int i = 0; i < 5; ++i) group.spawn(waiting, signal_list(first));
         for (int i = 0; i < 5; ++i) group.spawn(waiting, signal_list(first, second));
-        others.spawn(other);
+        others.spawn(other_waiter);
         co_await turns(3);
         support::send_signal(first);
         co_await group.join();
@@ -100,9 +100,9 @@ TEST_CASE("a wait for a signal can be cancelled and timed out", "[signal]") {
     auto body = []() -> task<> {
         auto timed = co_await plait::with_timeout(wait_for_signal(second), 1ms);
         CHECK(timed.error() == errc::timed_out);
-        auto first = co_await plait::when_any(wait_for_signal(second), turns(3));
-        CHECK(first.index == 1);
-        CHECK(std::get<0>(first.results)->error() == errc::canceled);
+        auto won = co_await plait::when_any(wait_for_signal(second), turns(3));
+        CHECK(won.index == 1);
+        CHECK(std::get<0>(won.results)->error() == errc::canceled);
         auto cancelled = []() -> task<> {
             static_cast<void>(co_await plait::sleep_for(1h));
             auto unstarted = co_await wait_for_signal(second);
