@@ -487,7 +487,7 @@ namespace {
 /// What became of datagrams to a group of this machine; or why it cannot be tried on this interface.
 struct multicast_outcome {
     std::string why_not;
-    std::string heard, heard_after_leaving, heard_without_loop;
+    std::string heard, heard_after_leaving, heard_without_loop, heard_by_a_stranger;
 };
 
 task<multicast_outcome> try_multicast(std::string_view any, ip_address group, std::uint32_t index) {
@@ -517,6 +517,11 @@ task<multicast_outcome> try_multicast(std::string_view any, ip_address group, st
         co_return seen;
     }
     seen.heard = first.text;
+    auto stranger = co_await udp_socket::bind({any, 0});
+    const std::uint16_t strange_port = where(*stranger).port();
+    co_await post(*sender, "to others", endpoint(group, strange_port));
+    co_await post(*sender, "mark", endpoint(directly.address(), strange_port));
+    seen.heard_by_a_stranger = (co_await next(*stranger, 100, 2s)).text;
     for (udp_socket* each : {&*sender, &*receiver}) // Linux asks the sender, Windows the receiver
         CHECK(each->set_multicast_loop(false));
     co_await post(*sender, "not to me", to);
@@ -545,6 +550,7 @@ void check_multicast(std::string_view any, ip_address group) {
         }
         heard = true;
         CHECK(seen.heard == "to all");
+        CHECK(seen.heard_by_a_stranger == "mark");
         CHECK(seen.heard_after_leaving == "mark");
         if (index == 0) CHECK(seen.heard_without_loop == "mark"); // a loopback interface always loops
     }
@@ -553,11 +559,11 @@ void check_multicast(std::string_view any, ip_address group) {
 
 } // namespace
 
-TEST_CASE("who joined an IPv4 group hears what is sent to it, until it leaves", "[udp]") {
+TEST_CASE("who joined an IPv4 group, and nobody else, hears what is sent to it, until it leaves", "[udp]") {
     check_multicast("0.0.0.0", ip_address::v4({239, 255, 77, 77}));
 }
 
-TEST_CASE("who joined an IPv6 group hears what is sent to it, until it leaves", "[udp]") {
+TEST_CASE("who joined an IPv6 group, and nobody else, hears what is sent to it, until it leaves", "[udp]") {
     check_multicast("::", ip_address::parse("ff15::7777").value());
 }
 

@@ -192,6 +192,13 @@ status linux_driver::open_datagram(const endpoint& local, const udp_options& opt
     if (options.reuse_address()) set(socket_option::reuse_address, 1);
     if (options.reuse_port()) set(socket_option::reuse_port, 1);
     if (local.address().is_v6()) set(socket_option::v6_only, options.v6_only());
+    // Otherwise a socket on the wildcard address hears the groups that any other program on the machine has joined,
+    // and goes on hearing one that it has left itself. A kernel that lacks the option for IPv6 (before 4.20) does so.
+    ++metrics_.system_calls;
+    const int no = 0;
+    static_cast<void>(local.address().is_v6()
+                          ? ::setsockopt(made, IPPROTO_IPV6, IPV6_MULTICAST_ALL, &no, sizeof no)
+                          : ::setsockopt(made, IPPROTO_IP, IP_MULTICAST_ALL, &no, sizeof no));
     const socket_address address(local);
     if (failure.ok() && ::bind(made, address.get(), address.size) != 0) failure = last_error();
     if (!failure.ok()) {
