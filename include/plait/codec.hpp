@@ -42,6 +42,7 @@
 
 namespace plait::inline v1 {
 
+/// The answers of a codec, by the names of the functions of `decoded` that make them.
 enum class decoded_kind : unsigned char { frame, need, skip, discard, failed, end };
 
 /// What a codec says about the bytes so far.
@@ -77,6 +78,7 @@ class decoded {
     /// A clean end. Only `finish` says so.
     static constexpr decoded end() noexcept { return {decoded_kind::end, errc{}, 0, 0, 0}; }
 
+    /// Which answer it is.
     constexpr decoded_kind kind() const noexcept { return kind_; }
 
     /// Bytes to take from the front: of a frame, a skip or a discard; otherwise 0.
@@ -88,6 +90,7 @@ class decoded {
     /// The error of a discard or a failed; otherwise no value of `errc`.
     constexpr errc error() const noexcept { return error_; }
 
+    /// Where the payload of a frame lies in it, bytes.
     constexpr std::size_t payload_offset() const noexcept { return payload_offset_; }
     constexpr std::size_t payload_size() const noexcept { return payload_size_; }
 
@@ -113,8 +116,8 @@ class decoded {
 
 /// What the writer puts around a payload: `header[0, header_size)` before it, `trailer` behind it.
 struct frame_edges {
-    std::array<std::byte, 32> header;
-    std::size_t header_size = 0;
+    std::array<std::byte, 32> header;   ///< what stands before it
+    std::size_t header_size = 0;        ///< bytes of that
     std::span<const std::byte> trailer; ///< refers into the codec, or to what the codec was made from
 };
 
@@ -157,13 +160,14 @@ inline constexpr std::size_t default_max_frame = std::size_t{8} << 20;
 // ---------------------------------------------------------------------------------------------------------
 // varints
 
+/// Whether a varint stands there: all of it, a part, or something that is none.
 enum class varint_status : unsigned char { complete, incomplete, malformed };
 
 /// What `decode_varint` found.
 struct varint {
-    varint_status status = varint_status::incomplete;
-    std::size_t size = 0;    ///< bytes that it takes; 0 unless complete
-    std::uint64_t value = 0; ///< 0 unless complete
+    varint_status status = varint_status::incomplete; ///< whether there is one
+    std::size_t size = 0;                             ///< bytes that it takes; 0 unless complete
+    std::uint64_t value = 0;                          ///< 0 unless complete
 };
 
 /// The LEB128 number at the head of `bytes`: seven bits a byte, the lowest first, the high bit set on all but
@@ -725,6 +729,7 @@ class lines {
 /// payload may end with a delimiter, as `next` handed it out, and nothing is added to it.
 class delimited {
   public:
+    /// How many it takes.
     static constexpr std::size_t max_delimiters = 8;
 
     /// `delimiter` is not empty; its characters must outlive the codec.

@@ -23,11 +23,15 @@ namespace plait::inline v1 {
 template <class T>
 class [[nodiscard]] parsed {
   public:
+    /// A value.
     parsed(T value) : value_(std::move(value)) {}
+    /// What is wrong, and a sentence with the text.
     parsed(std::error_code code, std::string message) : error_(code), message_(std::move(message)) {}
 
+    /// Whether it holds a value.
     explicit operator bool() const noexcept { return !error_; }
     bool has_value() const noexcept { return !error_; }
+    /// The value. Without one, an assertion.
     const T& operator*() const noexcept {
         PLAIT_ASSERT(!error_, "*parsed of text that could not be parsed; test it with `if (result)` first");
         return value_;
@@ -38,7 +42,9 @@ class [[nodiscard]] parsed {
         if (error_) detail::throw_error(error_);
         return value_;
     }
+    /// The value, or `other` in its place.
     T value_or(T other) const { return error_ ? std::move(other) : value_; }
+    /// The error; no error when there is a value.
     std::error_code error() const noexcept { return error_; }
     /// What is wrong with which text; empty when there is a value.
     const std::string& message() const noexcept { return message_; }
@@ -55,6 +61,7 @@ class PLAIT_API ip_address {
     /// 0.0.0.0
     constexpr ip_address() noexcept = default;
 
+    /// From its 4 or 16 bytes in network order; a link-local IPv6 address with its interface's index.
     static constexpr ip_address v4(std::array<std::uint8_t, 4> octets) noexcept {
         ip_address address;
         for (std::size_t i = 0; i < 4; ++i) address.bytes_[i] = octets[i];
@@ -70,15 +77,21 @@ class PLAIT_API ip_address {
     /// "127.0.0.1", "::1", "fe80::1%eth0"; without brackets and without a port.
     static parsed<ip_address> parse(std::string_view text);
 
+    /// IPv4 or IPv6.
     constexpr bool is_v4() const noexcept { return !v6_; }
     constexpr bool is_v6() const noexcept { return v6_; }
+    /// 127.0.0.0/8 or ::1.
     bool is_loopback() const noexcept;
+    /// 0.0.0.0 or ::, which listeners take for every address of the machine.
     bool is_unspecified() const noexcept;
+    /// 224.0.0.0/4 or ff00::/8.
     bool is_multicast() const noexcept;
     /// In network order; the first 4 for IPv4, all 16 for IPv6.
     constexpr const std::array<std::uint8_t, 16>& octets() const noexcept { return bytes_; }
+    /// The index of a link-local IPv6 address' interface; otherwise 0.
     constexpr std::uint32_t scope() const noexcept { return scope_; }
 
+    /// What parse() reads; IPv6 as RFC 5952 says.
     std::string to_string() const;
 
     friend constexpr bool operator==(const ip_address&, const ip_address&) noexcept = default;
@@ -95,6 +108,7 @@ class PLAIT_API endpoint {
   public:
     /// 0.0.0.0:0
     constexpr endpoint() noexcept = default;
+    /// Of an address and a port in the machine's byte order.
     constexpr endpoint(const ip_address& address, std::uint16_t port) noexcept
         : address_(address), port_(port) {}
 
@@ -105,7 +119,9 @@ class PLAIT_API endpoint {
     /// "1.2.3.4:80" or "[::1]:80". The error's message quotes `text` and says what is wrong.
     static parsed<endpoint> parse(std::string_view text);
 
+    /// False: it was made from a text that is no address.
     constexpr bool valid() const noexcept { return bad_text_size_ == 0; }
+    /// Its two parts.
     constexpr const ip_address& address() const noexcept { return address_; }
     constexpr std::uint16_t port() const noexcept { return port_; }
 
@@ -145,12 +161,15 @@ class PLAIT_API unix_path {
         return made;
     }
 
+    /// False: it was made from a text that is no path.
     constexpr bool valid() const noexcept { return error_ == std::errc(); }
     /// std::errc::filename_too_long or invalid_argument; no error for a valid one.
     std::error_code error() const noexcept {
         return valid() ? std::error_code() : std::make_error_code(error_);
     }
+    /// In Linux' abstract namespace.
     constexpr bool is_abstract() const noexcept { return abstract_; }
+    /// No name at all.
     constexpr bool is_unnamed() const noexcept { return size_ == 0 && !abstract_ && valid(); }
     /// The path, or the abstract name, as it is; of one that is too long its beginning.
     std::string_view name() const noexcept { return {bytes_.data(), size_}; }

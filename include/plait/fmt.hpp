@@ -3,6 +3,9 @@
 ///
 ///     fmt::print("{} connected\n", peer);                          // an endpoint: 127.0.0.1:8000
 ///     fmt::print("{}: {}\n", plait::errc::draining, received);     // an io_result: its value, or why not
+///
+/// Endpoints, addresses, paths and errors take the format of a string (`{:>21}`); results and `parsed` that of their
+/// value's type, and show the error's message when there is none.
 
 #include <plait/endpoint.hpp>
 #include <plait/result.hpp>

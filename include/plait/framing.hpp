@@ -637,6 +637,7 @@ class frame_reader {
     /// stream's own error. All but draining and canceled stay: the reader repeats them.
     next_awaitable next() noexcept { return next_awaitable(*this); }
 
+    /// The stream and the codec underneath.
     std::remove_reference_t<S>& stream() noexcept { return stream_; }
     C& codec() noexcept { return codec_; }
 
@@ -693,6 +694,7 @@ class frame_writer {
     /// Completes when the kernel, or the stream, has taken everything that was written.
     task<io_result<void>> flush() { return sink_.flush(stream_); }
 
+    /// The stream and the codec underneath.
     std::remove_reference_t<S>& stream() noexcept { return stream_; }
     C& codec() noexcept { return codec_; }
 
@@ -748,6 +750,7 @@ class framed {
         co_return flushed ? closed : flushed;
     }
 
+    /// The stream and the codec underneath.
     std::remove_reference_t<S>& stream() noexcept { return stream_; }
     C& codec() noexcept { return codec_; }
 

@@ -19,6 +19,7 @@
 
 namespace plait::inline v1 {
 
+/// The system's interface for input and output.
 enum class backend : std::uint8_t { automatic, io_uring, epoll, iocp };
 
 /// "io_uring", "epoll", "iocp", "automatic".
@@ -26,29 +27,30 @@ PLAIT_API std::string_view to_string(backend b) noexcept;
 
 /// Something worth knowing that is nobody's error; for logs.
 struct event_info {
+    /// What has happened.
     enum class kind : std::uint8_t {
         fallback,       ///< io_uring was asked for or preferred, and another backend is used
         rearmed,        ///< the system ended a multishot operation by itself; it was started again
         dropped,        ///< output, or an accepted connection, was given up
         accept_backoff, ///< descriptors or memory ran out; accepting pauses
     };
-    kind what;
+    kind what;               ///< of which kind
     std::error_code error;   ///< the cause, where there is one
     std::string_view detail; ///< one sentence; valid during the call
 };
 
 /// Counters since the context was made.
 struct metrics {
-    std::uint64_t accepts = 0; ///< operations completed, by kind
-    std::uint64_t connects = 0;
-    std::uint64_t receives = 0;
-    std::uint64_t sends = 0;
-    std::uint64_t completions = 0;  ///< taken from the system
-    std::uint64_t turns = 0;        ///< of the loop
-    std::uint64_t system_calls = 0; ///< made by the driver
-    std::uint64_t bytes_received = 0;
-    std::uint64_t bytes_sent = 0;
-    std::uint64_t connections = 0; ///< stream sockets that live now
+    std::uint64_t accepts = 0;        ///< operations completed, by kind
+    std::uint64_t connects = 0;       ///< as before
+    std::uint64_t receives = 0;       ///< as before
+    std::uint64_t sends = 0;          ///< as before
+    std::uint64_t completions = 0;    ///< taken from the system
+    std::uint64_t turns = 0;          ///< of the loop
+    std::uint64_t system_calls = 0;   ///< made by the driver
+    std::uint64_t bytes_received = 0; ///< by sockets
+    std::uint64_t bytes_sent = 0;     ///< by sockets
+    std::uint64_t connections = 0;    ///< stream sockets that live now
 };
 
 /// How a context is made. Setters chain and may all be left out.
@@ -94,6 +96,7 @@ class context_options {
         return *this;
     }
 
+    /// What was set.
     plait::backend backend() const noexcept { return backend_; }
     std::pmr::memory_resource* memory_resource() const noexcept { return memory_; }
     const std::stop_token& stop() const noexcept { return stop_; }
@@ -197,10 +200,12 @@ class PLAIT_API io_context {
     /// Cancels everything that runs, and whatever will be started. Idempotent, any thread.
     void request_stop() noexcept;
 
+    /// What it runs on; never automatic.
     plait::backend backend() const noexcept;
     /// Why it is this backend, and, where a better one was refused, what would help.
     std::string_view backend_reason() const noexcept;
 
+    /// The counters as they are now. Only on the loop's thread.
     struct metrics metrics() const noexcept;
 
     /// Writes a line for each suspended task: what it waits for and where.

@@ -13,9 +13,12 @@ namespace plait::inline v1 {
 /// shared with others, until the lease is destroyed. May outlive the stream and the context, on the same thread.
 class [[nodiscard]] lease {
   public:
+    /// An empty one, without bytes.
     lease() noexcept = default;
+    // For the library: a piece of `block`.
     lease(std::byte* data, std::size_t size, detail::buffer_block* block) noexcept
         : data_(data), size_(size), block_(block) {}
+
     lease(lease&& other) noexcept
         : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)),
           block_(std::exchange(other.block_, nullptr)) {}
@@ -32,6 +35,7 @@ class [[nodiscard]] lease {
 
     /// The bytes received, at least one; writable, valid until the lease is destroyed, reset or moved from.
     std::span<std::byte> bytes() const noexcept { return {data_, size_}; }
+    /// How many they are.
     std::size_t size() const noexcept { return size_; }
 
     /// Gives the buffer back.

@@ -36,6 +36,7 @@ enum class errc : int {
 /// The category of `errc`; its name is "plait".
 PLAIT_API const std::error_category& error_category() noexcept;
 
+/// So that an `errc` converts to a std::error_code.
 inline std::error_code make_error_code(errc e) noexcept { return {static_cast<int>(e), error_category()}; }
 
 } // namespace plait::inline v1
@@ -77,6 +78,7 @@ struct status {
 template <class T>
 class [[nodiscard]] io_result {
   public:
+    /// As std::expected names them.
     using value_type = T;
     using error_type = std::error_code;
 
@@ -117,6 +119,7 @@ class [[nodiscard]] io_result {
     }
     ~io_result() { destroy(); }
 
+    /// Whether it holds a value.
     explicit operator bool() const noexcept { return status_.ok(); }
     bool has_value() const noexcept { return status_.ok(); }
 
@@ -135,6 +138,7 @@ class [[nodiscard]] io_result {
     const T& value() const& { return const_cast<io_result*>(this)->value(); }
     T&& value() && { return std::move(value()); }
 
+    /// The value, or `other` in its place.
     template <class U>
     T value_or(U&& other) const& {
         return has_value() ? value_ : static_cast<T>(std::forward<U>(other));
@@ -154,6 +158,7 @@ class [[nodiscard]] io_result {
         return bytes_;
     }
 
+    // For the library: the error, cheaper to hand on.
     detail::status raw_status() const noexcept { return status_; }
 
   private:
@@ -180,16 +185,21 @@ class [[nodiscard]] io_result {
 template <>
 class [[nodiscard]] io_result<void> {
   public:
+    /// As std::expected names them.
     using value_type = void;
     using error_type = std::error_code;
 
+    /// A success.
     io_result() noexcept = default;
+    /// A failure; `bytes` were transferred before it.
     io_result(errc e, std::size_t bytes = 0) noexcept : status_(e), bytes_(bytes) {}
     io_result(std::error_code code, std::size_t bytes = 0) noexcept : status_(code), bytes_(bytes) {}
     io_result(detail::status status, std::size_t bytes) noexcept : status_(status), bytes_(bytes) {}
 
+    /// Whether it is a success.
     explicit operator bool() const noexcept { return status_.ok(); }
     bool has_value() const noexcept { return status_.ok(); }
+    /// Without a success, an assertion.
     void operator*() const noexcept {
         if (!status_.ok()) detail::result_without_value();
     }
@@ -197,8 +207,11 @@ class [[nodiscard]] io_result<void> {
     void value() const {
         if (!status_.ok()) detail::throw_error(error());
     }
+    /// The error; no error when it is a success.
     std::error_code error() const noexcept { return status_.code(); }
+    /// Bytes transferred, also before an error.
     std::size_t bytes() const noexcept { return bytes_; }
+    // For the library: the error, cheaper to hand on.
     detail::status raw_status() const noexcept { return status_; }
 
   private:

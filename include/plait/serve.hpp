@@ -17,7 +17,7 @@
 
 namespace plait::inline v1 {
 
-/// Setters chain and may all be left out.
+/// How serve() runs a server. Setters chain and may all be left out.
 class serve_options {
   public:
     /// The first of these signals drains, a second one stops at once. Default: none.
@@ -58,6 +58,7 @@ class serve_options {
         return *this;
     }
 
+    /// What was set.
     const signal_list& stop_on() const noexcept { return stop_on_; }
     steady_duration drain_timeout() const noexcept { return drain_timeout_; }
     std::size_t max_connections() const noexcept { return max_connections_; }

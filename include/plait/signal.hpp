@@ -16,13 +16,16 @@ namespace plait::inline v1 {
 /// One to four signal numbers. (A class, because g++ 12 takes no initializer_list inside a co_await expression.)
 class signal_list {
   public:
+    /// None, or these.
     constexpr signal_list() noexcept = default;
     constexpr signal_list(int a) noexcept : numbers_{a}, size_(1) {}
     constexpr signal_list(int a, int b) noexcept : numbers_{a, b}, size_(2) {}
     constexpr signal_list(int a, int b, int c) noexcept : numbers_{a, b, c}, size_(3) {}
     constexpr signal_list(int a, int b, int c, int d) noexcept : numbers_{a, b, c, d}, size_(4) {}
 
+    /// What was listed.
     constexpr std::span<const int> numbers() const noexcept { return {numbers_.data(), size_}; }
+    /// Whether there are none.
     constexpr bool empty() const noexcept { return size_ == 0; }
 
   private:
@@ -62,6 +65,7 @@ class PLAIT_API signal_watch : public loop_hook {
 
 } // namespace detail
 
+/// What wait_for_signal gives.
 class [[nodiscard]] signal_awaitable {
   public:
     using plait_awaitable_tag = void;

@@ -34,6 +34,7 @@ concept writable_stream = requires(S& s, std::span<const std::byte> bytes) {
     requires std::same_as<detail::await_result_t<decltype(s.send(bytes))>, io_result<std::size_t>>;
 };
 
+/// Both.
 template <class S>
 concept stream = readable_stream<S> && writable_stream<S>;
 
@@ -135,12 +136,14 @@ class memory_awaitable {
 /// One end of a pipe in memory, with the verbs of every stream. Both ends belong to one context.
 class PLAIT_API memory_stream {
   public:
+    /// One that is not connected.
     memory_stream() noexcept = default;
     memory_stream(memory_stream&&) noexcept = default;
     memory_stream& operator=(memory_stream&& other) noexcept;
     /// As if closed: the other end reads what was sent and then the end, and cannot send any more.
     ~memory_stream();
 
+    /// As those of tcp_stream, with the same results and the same answers to a cancellation.
     detail::memory_awaitable recv(std::span<std::byte> buffer) noexcept;
     task<io_result<lease>> recv();
     task<io_result<std::size_t>> recv_exactly(std::span<std::byte> buffer);

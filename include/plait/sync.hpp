@@ -30,6 +30,7 @@ namespace plait::inline v1 {
 /// A flag that tasks wait for. It stays set, for those who come later, until reset().
 class PLAIT_API event {
   public:
+    /// What wait() gives.
     class [[nodiscard]] wait_awaitable {
       public:
         using plait_awaitable_tag = void;
@@ -59,7 +60,9 @@ class PLAIT_API event {
 
     /// Serves everybody who waits, and whoever will wait until reset().
     void set() noexcept;
+    /// From now on wait() waits again.
     void reset() noexcept { set_ = false; }
+    /// Whether wait() would complete at once.
     bool is_set() const noexcept { return set_; }
 
   private:
@@ -108,6 +111,7 @@ class PLAIT_API mutex {
         mutex* mutex_ = nullptr;
     };
 
+    /// What lock() gives.
     class [[nodiscard]] lock_awaitable {
       public:
         using plait_awaitable_tag = void;
@@ -146,6 +150,7 @@ class PLAIT_API mutex {
     /// Completes when the lock is the caller's. Fails with errc::canceled only.
     lock_awaitable lock() noexcept { return lock_awaitable(*this); }
 
+    /// Whether somebody holds the lock, or is about to.
     bool is_locked() const noexcept { return locked_; }
 
   private:
@@ -176,8 +181,10 @@ class channel {
     };
 
   public:
+    /// What it carries.
     using value_type = T;
 
+    /// What send() gives; it holds the value until it is sent.
     class [[nodiscard]] send_awaitable {
       public:
         using plait_awaitable_tag = void;
@@ -203,6 +210,7 @@ class channel {
         send_wait wait_;
     };
 
+    /// What receive() gives.
     class [[nodiscard]] receive_awaitable {
       public:
         using plait_awaitable_tag = void;
@@ -231,6 +239,7 @@ class channel {
         detail::sync_wait wait_;
     };
 
+    /// An empty channel for `capacity` values.
     explicit channel(std::size_t capacity) noexcept : capacity_(capacity) {}
     channel(const channel&) = delete;
     channel& operator=(const channel&) = delete;
@@ -269,10 +278,12 @@ class channel {
         closed_ = true;
         settle();
     }
+    /// Whether close() was called.
     bool is_closed() const noexcept { return closed_; }
 
     /// Values in the channel; one that was promised to a receiver counts until that is resumed.
     std::size_t size() const noexcept { return values_.size(); }
+    /// Values for which there is room.
     std::size_t capacity() const noexcept { return capacity_; }
 
   private:

@@ -186,9 +186,11 @@ template <class T = void>
 class [[nodiscard]] task {
   public:
     using promise_type = detail::task_promise<T>;
+    /// What it returns.
     using value_type = T;
     using plait_awaitable_tag = void;
 
+    /// No coroutine.
     task() noexcept = default;
     task(task&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
     task& operator=(task&& other) noexcept {

@@ -83,9 +83,11 @@ inline child run_child_task(task<> work) { co_await std::move(work); }
 /// or the frame around is destroyed, are the children cancelled, drained and destroyed instead.
 class PLAIT_API task_group {
   public:
+    /// An empty group.
     task_group() noexcept;
     task_group(const task_group&) = delete;
     task_group& operator=(const task_group&) = delete;
+    /// After join(); see above.
     ~task_group();
 
     /// Queues `f(args...)`, which gives a task; the result of a task<T> is dropped. `f` and the arguments live as
@@ -125,6 +127,7 @@ class PLAIT_API task_group {
         task_group* group_;
         bool waiting_ = false;
     };
+    /// Completes when every child has ended; see join_awaitable.
     join_awaitable join() noexcept { return join_awaitable(*this); }
 
     // For the library: `child` belongs to the group from now on; the loop starts `coroutine`, which has `env`.

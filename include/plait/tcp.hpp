@@ -43,6 +43,7 @@ class listen_options {
         return *this;
     }
 
+    /// What was set.
     int backlog() const noexcept { return backlog_; }
     bool v6_only() const noexcept { return v6_only_; }
     bool reuse_address() const noexcept { return reuse_address_; }
@@ -60,9 +61,9 @@ class listen_options {
 /// TCP keep-alive: after `idle` without traffic a probe each `interval`; `count` unanswered ones end the
 /// connection. Whole seconds.
 struct keep_alive {
-    std::chrono::seconds idle{60};
-    std::chrono::seconds interval{10};
-    int count = 6;
+    std::chrono::seconds idle{60};     ///< before the first probe; TCP_KEEPIDLE
+    std::chrono::seconds interval{10}; ///< between two probes; TCP_KEEPINTVL
+    int count = 6;                     ///< unanswered probes; TCP_KEEPCNT
 };
 
 /// A TCP connection. The verbs (recv, send, recv_exactly, send_all, shutdown_send, close) are those of every

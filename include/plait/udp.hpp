@@ -20,7 +20,7 @@ namespace plait::inline v1 {
 class udp_options {
   public:
     /// An IPv6 socket neither sends to nor receives from IPv4. Default: it does both (dual stack, RFC 3493); an IPv4
-    /// peer's address is then mapped, ::ffff:127.0.0.1.
+    /// peer's address is then mapped, "::ffff:127.0.0.1".
     udp_options& v6_only(bool on = true) noexcept {
         v6_only_ = on;
         return *this;
@@ -38,6 +38,7 @@ class udp_options {
         return *this;
     }
 
+    /// What was set.
     bool v6_only() const noexcept { return v6_only_; }
     bool reuse_address() const noexcept { return reuse_address_; }
     bool reuse_port() const noexcept { return reuse_port_; }
@@ -50,8 +51,8 @@ class udp_options {
 
 /// What recv_from gives: how much of the buffer was filled, by whom, and whether there was more than it could hold.
 struct datagram {
-    std::size_t bytes = 0;
-    endpoint sender;
+    std::size_t bytes = 0;  ///< filled
+    endpoint sender;        ///< to whom an answer goes
     bool truncated = false; ///< the rest of this datagram is lost
 };
 

@@ -31,7 +31,7 @@ class PLAIT_API unix_stream : public detail::stream_socket {
     /// what its error() tells. connect(2).
     static task<io_result<unix_stream>> connect(unix_path peer);
 
-    /// Who connected has no name as a rule.
+    /// The paths of the two ends. Who connected has none as a rule.
     io_result<unix_path> local_path() const noexcept;
     io_result<unix_path> remote_path() const noexcept;
 
@@ -65,6 +65,7 @@ class PLAIT_API unix_listener : public detail::socket_handle {
         return unix_accept_awaitable(state_ ? &state_->receive : nullptr);
     }
 
+    /// Where it listens.
     io_result<unix_path> local_path() const noexcept;
 
     /// Stops listening and removes the file, if it is still this listener's; the destructor does that, too. An accept of
@@ -85,7 +86,7 @@ class PLAIT_API unix_listener : public detail::socket_handle {
 /// What unix_datagram::recv_from gives: how much of the buffer was filled, by whom, and whether there was more than it
 /// could hold.
 struct path_datagram {
-    std::size_t bytes = 0;
+    std::size_t bytes = 0;  ///< filled
     unix_path sender;       ///< unnamed if it was never bound
     bool truncated = false; ///< the rest of this datagram is lost
 };
@@ -130,6 +131,7 @@ class PLAIT_API unix_datagram : public detail::socket_handle {
         return {send_op(), std::as_bytes(std::span(text))};
     }
 
+    /// Where it is bound.
     io_result<unix_path> local_path() const noexcept;
     /// The connected peer; std::errc::not_connected without one.
     io_result<unix_path> remote_path() const noexcept;

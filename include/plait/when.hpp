@@ -78,8 +78,8 @@ inline task<> all_of_range(std::vector<task<>> tasks) {
 /// that were received just as it was cancelled.
 template <class... R>
 struct any_result {
-    std::size_t index;
-    std::tuple<std::optional<R>...> results;
+    std::size_t index;                       ///< who was first, counted from 0
+    std::tuple<std::optional<R>...> results; ///< of each; a monostate for void
 };
 
 namespace detail {

@@ -20,8 +20,11 @@ struct inside_message {};
 /// Owns a socket's state block. Moving it while an operation is in flight is an assertion.
 class PLAIT_API socket_handle {
   public:
+    /// One that is not open.
     socket_handle() noexcept = default;
+    // For the library.
     explicit socket_handle(socket_state* state) noexcept : state_(state) {}
+
     socket_handle(socket_handle&& other) noexcept : state_(other.take()) {}
     socket_handle& operator=(socket_handle&& other) noexcept;
     ~socket_handle();
@@ -33,14 +36,15 @@ class PLAIT_API socket_handle {
     /// The descriptor or SOCKET, which stays owned here; -1 when it is not open.
     native_socket native_handle() const noexcept { return state_ ? state_->handle : no_socket; }
 
+    /// Where it is bound; the port that port 0 became. getsockname(2).
     io_result<endpoint> local_endpoint() const noexcept;
 
     /// setsockopt(level, name, value), for what has no setter of its own.
     io_result<void> set_option(int level, int name, std::span<const std::byte> value) noexcept;
 
   protected:
+    // For the library.
     socket_state* take() noexcept;
-
     socket_state* state_ = nullptr;
 };
 
@@ -93,6 +97,7 @@ class PLAIT_API stream_socket : public socket_handle {
     /// alone may reset.
     task<io_result<void>> close();
 
+    /// The peer. getpeername(2).
     io_result<endpoint> remote_endpoint() const noexcept;
 
     // For framing.hpp: a receive that draining does not end, and output that the loop sends at the turn's end.
@@ -100,6 +105,7 @@ class PLAIT_API stream_socket : public socket_handle {
     socket_state* collected_output() noexcept { return state_; }
 
   protected:
+    // For the library.
     operation* receive_op() const noexcept { return state_ ? &state_->receive : nullptr; }
     operation* send_op() const noexcept { return state_ ? &state_->send : nullptr; }
 };
