@@ -726,7 +726,8 @@ class CommandLines(unittest.TestCase):
         wrong += [("tcp_echo_server", "--backlog", "0"), ("tcp_echo_server", "--backlog", "many"),
                   ("framed_echo_server", "--width", "5"), ("framed_echo_server", "--width", "16"),
                   ("framed_echo_server", "--endian", "middle"), ("framed_echo_server", "--max-frame", "-1"),
-                  ("framed_echo_client", "127.0.0.1", "80", "--width", "0"), ("sticky_packets", "--nonsense")]
+                  ("framed_echo_client", "127.0.0.1", "80", "--width", "0"), ("sticky_packets", "--nonsense"),
+                  ("timeouts", "--nonsense"), ("socket_kinds", "--nonsense")]
         for command in wrong:
             with self.subTest(command=command):
                 code, out, err = run(*command)
@@ -734,7 +735,7 @@ class CommandLines(unittest.TestCase):
                 self.assertIn(f"usage: {command[0]} ", err)
 
     def test_help_is_no_error(self):
-        for name in (*self.SERVERS, *self.CLIENTS, "sticky_packets"):
+        for name in (*self.SERVERS, *self.CLIENTS, "sticky_packets", "timeouts", "socket_kinds"):
             code, out, err = run(name, "--help")
             self.assertEqual((code, err), (0, ""))
             self.assertIn(f"usage: {name} ", out)
@@ -785,17 +786,6 @@ class StickyPackets(unittest.TestCase):
     def test_the_trouble_and_the_cure(self):
         for _ in range(scaled(10, 2)):
             self.assertEqual(run("sticky_packets"), (0, self.EXPECTED, ""))
-
-
-class Readme(unittest.TestCase):
-    def test_its_code_stands_in_the_examples(self):
-        text = (TOP / "README.md").read_text(encoding="utf-8")
-        blocks = re.findall(r"<!-- from (\S+) -->\n+```cpp\n(.*?)```", text, re.DOTALL)
-        self.assertGreaterEqual(len(blocks), 2)
-        for source, block in blocks:
-            code = (TOP / source).read_text(encoding="utf-8")
-            for part in block.split("\n…\n"):
-                self.assertIn(part.strip("\n") + "\n", code, f"README.md shows what is not in {source}")
 
 
 def main() -> int:
