@@ -74,10 +74,18 @@ class arguments {
         return to_endpoint(host, number("--port", 8000, 0, 65535));
     }
 
-    /// ADDRESS PORT
-    plait::endpoint peer() {
+    /// HOST PORT: a name or an address, and a number
+    struct peer_name {
+        std::string host;
+        std::string service;
+        std::string to_string() const {
+            return (host.find(':') == std::string::npos ? host : '[' + host + ']') + ':' + service;
+        }
+    };
+    peer_name peer() {
         const std::string_view host = word("HOST");
-        return to_endpoint(host, to_number("PORT", word("PORT"), 1, 65535));
+        const std::uint64_t port = to_number("PORT", word("PORT"), 1, 65535);
+        return {std::string(host), std::to_string(port)};
     }
 
     /// PATH, or @NAME for an abstract one

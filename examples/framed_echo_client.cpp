@@ -1,7 +1,7 @@
 // Sends messages, each with its length in front, to a server that answers each with another one; prints the answers.
 //
-//     framed_echo_client 127.0.0.1 8000 --send hello     one message
-//     framed_echo_client 127.0.0.1 8000                  a line from the keyboard at a time, until its end (Ctrl-D)
+//     framed_echo_client localhost 8000 --send hello     one message
+//     framed_echo_client localhost 8000                  a line from the keyboard at a time, until its end (Ctrl-D)
 //
 // --width, --endian and --max-frame are those of framed_echo_server. It ends with 0 if every message got its answer.
 
@@ -29,8 +29,9 @@ plait::task<bool> ask(framed_stream& server, std::string_view message) {
     co_return true;
 }
 
-plait::task<int> talk(plait::endpoint where, plait::length_prefix codec, std::optional<std::string> only) {
-    auto stream = co_await plait::tcp_stream::connect(where);
+plait::task<int> talk(example::arguments::peer_name where, plait::length_prefix codec,
+                      std::optional<std::string> only) {
+    auto stream = co_await plait::tcp_stream::connect(where.host, where.service);
     if (!stream) co_return example::failed("cannot connect to " + where.to_string(), stream.error());
     framed_stream server(std::move(*stream), codec);
     bool answered = true;
@@ -58,7 +59,7 @@ int main(int count, char** words) {
     if (line.has("--send")) only = line.text("--send", "");
     const plait::backend backend = line.backend();
     const plait::length_prefix codec = example::length_codec(line);
-    const plait::endpoint server = line.peer();
+    const example::arguments::peer_name server = line.peer();
     line.end();
     return example::run(talk(server, codec, only), backend);
 }

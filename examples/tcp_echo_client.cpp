@@ -1,7 +1,7 @@
 // Sends text to a TCP server that answers as many bytes as it gets, and prints the answers.
 //
-//     tcp_echo_client 127.0.0.1 8000 --send hello     one exchange
-//     tcp_echo_client 127.0.0.1 8000                  a line from the keyboard at a time, until its end (Ctrl-D)
+//     tcp_echo_client localhost 8000 --send hello     one exchange
+//     tcp_echo_client localhost 8000                  a line from the keyboard at a time, until its end (Ctrl-D)
 //
 // It ends with 0 if every message got its answer.
 
@@ -23,8 +23,8 @@ plait::task<bool> ask(plait::tcp_stream& server, std::string_view message) {
     co_return true;
 }
 
-plait::task<int> talk(plait::endpoint where, std::optional<std::string> only) {
-    auto server = co_await plait::tcp_stream::connect(where);
+plait::task<int> talk(example::arguments::peer_name where, std::optional<std::string> only) {
+    auto server = co_await plait::tcp_stream::connect(where.host, where.service);
     if (!server) co_return example::failed("cannot connect to " + where.to_string(), server.error());
     bool answered = true;
     if (only) {
@@ -48,7 +48,7 @@ int main(int count, char** words) {
     std::optional<std::string> only;
     if (line.has("--send")) only = line.text("--send", "");
     const plait::backend backend = line.backend();
-    const plait::endpoint server = line.peer();
+    const example::arguments::peer_name server = line.peer();
     line.end();
     return example::run(talk(server, only), backend);
 }

@@ -1,6 +1,6 @@
 // A TCP proxy: connects each client to another server, and carries bytes in both directions until both have ended.
 //
-//     tcp_proxy 127.0.0.1 9000                     for the server at 127.0.0.1:9000, until Ctrl-C
+//     tcp_proxy localhost 9000                     for the server at localhost:9000, until Ctrl-C
 //     tcp_proxy --host :: --port 80 ::1 9000       for clients from anywhere
 //
 // A side that has nothing more to say may still listen: its half-close is passed on. It prints "listening on
@@ -12,6 +12,8 @@
 #include <csignal>
 
 namespace {
+
+using peer_name = example::arguments::peer_name;
 
 // One direction. An error ends the other direction, too; an end does not.
 plait::task<> carry(plait::tcp_stream& from, plait::tcp_stream& to, plait::task_group& both,
@@ -34,8 +36,8 @@ plait::task<> carry(plait::tcp_stream& from, plait::tcp_stream& to, plait::task_
     both.request_stop();
 }
 
-plait::task<plait::io_result<void>> session(plait::tcp_stream client, plait::endpoint target) {
-    auto server = co_await plait::tcp_stream::connect(target);
+plait::task<plait::io_result<void>> session(plait::tcp_stream client, const peer_name& target) {
+    auto server = co_await plait::tcp_stream::connect(target.host, target.service);
     if (!server) co_return server.error();
     std::error_code failure;
     plait::task_group both;
@@ -46,12 +48,12 @@ plait::task<plait::io_result<void>> session(plait::tcp_stream client, plait::end
     co_return co_await server->close();
 }
 
-plait::task<int> serve_proxy(plait::endpoint local, plait::endpoint target, plait::backend backend) {
+plait::task<int> serve_proxy(plait::endpoint local, peer_name target, plait::backend backend) {
     auto listener = co_await plait::tcp_listener::bind(local);
     if (!listener) co_return example::failed("cannot listen on " + local.to_string(), listener.error());
     example::announce(*listener, co_await plait::this_context(), backend);
 
-    auto start = [target](plait::tcp_stream client) { return session(std::move(client), target); };
+    auto start = [&target](plait::tcp_stream client) { return session(std::move(client), target); };
     plait::serve_options options;
     options.stop_on({SIGINT, SIGTERM}).on_error([](std::error_code error, const plait::endpoint& peer) {
         example::failed(peer.to_string(), error);
@@ -69,7 +71,7 @@ int main(int count, char** words) {
         "                 HOST PORT");
     const plait::backend backend = line.backend();
     const plait::endpoint local = line.local();
-    const plait::endpoint target = line.peer();
+    const peer_name target = line.peer();
     line.end();
     return example::run(serve_proxy(local, target, backend), backend);
 }

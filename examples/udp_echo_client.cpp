@@ -1,7 +1,7 @@
 // Sends text to a UDP server, a datagram for each, and prints the answers.
 //
-//     udp_echo_client 127.0.0.1 8000 --send hello     one exchange
-//     udp_echo_client 127.0.0.1 8000                  a line from the keyboard at a time, until its end (Ctrl-D)
+//     udp_echo_client localhost 8000 --send hello     one exchange
+//     udp_echo_client localhost 8000                  a line from the keyboard at a time, until its end (Ctrl-D)
 //
 // Nobody promises that a datagram arrives: an answer that does not come within --wait seconds is given up. It ends with
 // 0 if every message got its answer.
@@ -25,8 +25,12 @@ plait::task<bool> ask(plait::udp_socket& socket, std::string_view message, std::
     co_return true;
 }
 
-plait::task<int> talk(plait::endpoint server, std::optional<std::string> only,
+plait::task<int> talk(example::arguments::peer_name where, std::optional<std::string> only,
                       std::chrono::seconds patience) {
+    auto found = co_await plait::resolve(where.host, where.service);
+    if (!found) co_return example::failed("cannot find " + where.to_string(), found.error());
+    // Nothing tells whether a datagram can arrive there; the first is the system's choice.
+    const plait::endpoint server = found->front();
     const plait::endpoint any(server.address().is_v6() ? "::" : "0.0.0.0", 0);
     auto socket = co_await plait::udp_socket::bind(any);
     if (!socket) co_return example::failed("cannot open a socket", socket.error());
@@ -52,7 +56,7 @@ int main(int count, char** words) {
     if (line.has("--send")) only = line.text("--send", "");
     const std::chrono::seconds patience(line.number("--wait", 5, 1, 3600));
     const plait::backend backend = line.backend();
-    const plait::endpoint server = line.peer();
+    const example::arguments::peer_name server = line.peer();
     line.end();
     return example::run(talk(server, only, patience), backend);
 }

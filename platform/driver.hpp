@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace plait::inline v1 {
 
@@ -203,6 +204,11 @@ std::optional<ip_address> parse_address(std::string_view text) noexcept;
 std::string print_address(const ip_address& address);
 /// The index of a network interface, 0 if there is none of that name.
 std::uint32_t index_of_interface(const char* name) noexcept;
+
+/// The endpoints that the system finds for a host's name and a service, in its order (RFC 6724), as they come: some may
+/// be there twice. Blocks, for many seconds perhaps; any thread may call it, also when no driver was made yet.
+/// getaddrinfo(3); its errors as errc::host_not_found and those that follow it.
+status look_up(const std::string& host, const std::string& service, std::vector<endpoint>& found);
 
 /// Removes the file if it is the one with that identity.
 void remove_socket_file(const unix_path& path, const file_identity& identity) noexcept;

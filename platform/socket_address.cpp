@@ -38,6 +38,11 @@ socket_address::socket_address(const endpoint& where) noexcept {
     }
 }
 
+socket_address::socket_address(const sockaddr* from, std::size_t length) noexcept
+    : size(static_cast<socklen_t>(std::min(length, sizeof storage))) {
+    std::memcpy(&storage, from, static_cast<std::size_t>(size));
+}
+
 endpoint socket_address::to_endpoint() const noexcept {
     if (storage.ss_family == AF_INET6) {
         const auto& in6 = reinterpret_cast<const sockaddr_in6&>(storage);

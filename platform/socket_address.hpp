@@ -22,6 +22,8 @@ struct socket_address {
     socket_address() noexcept = default;
     explicit socket_address(const endpoint& where) noexcept;
     explicit socket_address(const unix_path& name) noexcept;
+    /// What the system wrote somewhere else; of a longer one its beginning.
+    socket_address(const sockaddr* from, std::size_t length) noexcept;
 
     /// Whether it is an endpoint; otherwise it is the name of a Unix socket.
     bool is_ip() const noexcept { return storage.ss_family == AF_INET || storage.ss_family == AF_INET6; }

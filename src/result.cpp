@@ -21,12 +21,18 @@ class plait_category final : public std::error_category {
         case errc::frame_too_large: return "frame too large";
         case errc::malformed_frame: return "malformed frame";
         case errc::closed: return "closed on this end";
+        case errc::host_not_found: return "no such host";
+        case errc::service_not_found: return "no such service: neither a known name nor a port up to 65535";
+        case errc::invalid_name: return "not a host's name: empty, too long, or with a zero byte in it";
+        case errc::lookup_unavailable: return "no name server answers at present";
+        case errc::lookup_failed: return "the name server refuses to answer";
         }
         return "unknown plait error " + std::to_string(value);
     }
 
     std::error_condition default_error_condition(int value) const noexcept override {
         if (static_cast<errc>(value) == errc::canceled) return std::errc::operation_canceled;
+        if (static_cast<errc>(value) == errc::invalid_name) return std::errc::invalid_argument;
         return {value, *this};
     }
 };

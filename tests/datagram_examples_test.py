@@ -122,6 +122,13 @@ class UdpEchoClient(unittest.TestCase):
             outcome = run("udp_echo_client", server.host, server.port, keyboard="a\nb\nc\n")
             self.assertEqual(outcome, (0, "A\nB\nC\n", ""))
 
+    def test_the_server_has_a_name(self):
+        # The client takes the system's first choice, so the server listens there.
+        host = socket.getaddrinfo("localhost", None, type=socket.SOCK_DGRAM)[0][4][0]
+        with Server("udp_echo_server", "--host", host, "--upper") as server:
+            outcome = run("udp_echo_client", "localhost", server.port, "--send", "hello")
+            self.assertEqual(outcome, (0, "HELLO\n", ""))
+
     @on_linux_only("Wine tells nobody that a datagram was refused")
     def test_nobody_there_is_told(self):
         with udp_socket() as gone:

@@ -701,6 +701,21 @@ class Clients(unittest.TestCase):
             outcome = run("framed_echo_client", server.host, server.port, keyboard="one\ntwo\n")
             self.assertEqual(outcome, (0, "one\ntwo\n", ""))
 
+    def test_the_server_has_a_name(self):
+        with Server("tcp_echo_server", "--upper") as server:
+            outcome = run("tcp_echo_client", "localhost", server.port, "--send", "hello")
+            self.assertEqual(outcome, (0, "HELLO\n", ""))
+        with Server("framed_echo_server") as server:
+            outcome = run("framed_echo_client", "localhost", server.port, "--send", "hello")
+            self.assertEqual(outcome, (0, "hello\n", ""))
+
+    def test_a_name_that_nobody_can_have(self):
+        for client in ("tcp_echo_client", "framed_echo_client"):
+            name = "x" * 300  # no name server is asked
+            code, out, err = run(client, name, "80", "--send", "hello")
+            self.assertEqual((code, out), (1, ""))
+            self.assertRegex(err, f"^cannot connect to {name}:80: not a host's name: .*\n$")
+
     def test_nobody_listens(self):
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
@@ -721,7 +736,7 @@ class CommandLines(unittest.TestCase):
             ["--host", "nonsense"], ["--host", "300.1.1.1"], ["--backend", "nonsense"], ["--port", "1", "--port", "2"],
             ["left over"])]
         wrong += [(client, *words) for client in self.CLIENTS for words in (
-            [], ["127.0.0.1"], ["127.0.0.1", "eighty"], ["nonsense", "80"], ["127.0.0.1", "0"],
+            [], ["127.0.0.1"], ["127.0.0.1", "eighty"], ["127.0.0.1", "0"],
             ["127.0.0.1", "80", "81"], ["127.0.0.1", "80", "--send"], ["127.0.0.1", "80", "--backend", "nonsense"])]
         wrong += [("tcp_echo_server", "--backlog", "0"), ("tcp_echo_server", "--backlog", "many"),
                   ("framed_echo_server", "--width", "5"), ("framed_echo_server", "--width", "16"),

@@ -33,7 +33,7 @@ class Target:
 
 class TcpProxy(unittest.TestCase):
     def test_bytes_travel_in_both_directions(self):
-        with Target() as target, Server("tcp_proxy", "127.0.0.1", target.port) as proxy:
+        with Target() as target, Server("tcp_proxy", "localhost", target.port) as proxy:
             with proxy.connect() as client, target.accept() as server:
                 for sender, receiver in ((client, server), (server, client), (client, server)):
                     everything = bytes(range(256)) * 100
@@ -136,7 +136,7 @@ class TcpProxy(unittest.TestCase):
             self.assertEqual(until_end(client), b"HELLO")
 
     def test_a_bad_argument_prints_the_usage(self):
-        for wrong in ((), ("127.0.0.1",), ("127.0.0.1", "0"), ("nowhere", "80"), ("127.0.0.1", "80", "more")):
+        for wrong in ((), ("127.0.0.1",), ("127.0.0.1", "0"), ("127.0.0.1", "80", "more")):
             code, out, err = run("tcp_proxy", *wrong)
             self.assertEqual((code, out), (2, ""))
             self.assertIn("usage: tcp_proxy ", err)

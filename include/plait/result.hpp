@@ -27,10 +27,15 @@ enum class errc : int {
     draining = 2,      ///< request_drain() was called and nothing was waiting to be read or accepted
     canceled = 3,  ///< the scope was cancelled, or the context stopped; equals std::errc::operation_canceled
     timed_out = 4, ///< a timer of with_timeout or with_deadline fired; differs from std::errc::timed_out
-    truncated_frame = 5, ///< the stream ended inside a frame, or inside recv_exactly
-    frame_too_large = 6, ///< a frame claims, or was given, more than its codec allows
-    malformed_frame = 7, ///< a length that no frame can have, or a broken varint
-    closed = 8,          ///< the channel, or the writing side, was closed on this end
+    truncated_frame = 5,     ///< the stream ended inside a frame, or inside recv_exactly
+    frame_too_large = 6,     ///< a frame claims, or was given, more than its codec allows
+    malformed_frame = 7,     ///< a length that no frame can have, or a broken varint
+    closed = 8,              ///< the channel, or the writing side, was closed on this end
+    host_not_found = 9,      ///< resolve: there is no host of that name, or it has no address
+    service_not_found = 10,  ///< resolve: neither a service that the system knows nor a number up to 65535
+    invalid_name = 11,       ///< resolve: no host can be called that; equals std::errc::invalid_argument
+    lookup_unavailable = 12, ///< resolve: no name server answers at present
+    lookup_failed = 13,      ///< resolve: the name server refuses to answer
 };
 
 /// The category of `errc`; its name is "plait".

@@ -5,12 +5,15 @@
 ///     auto stream = co_await listener->accept();
 ///     auto received = co_await stream->recv();                    // a lease on a pooled buffer
 ///     co_await stream->send_all(received->bytes());
+///
+///     auto client = co_await plait::tcp_stream::connect("localhost", "8000");
 
 #include <plait/detail/stream_socket.hpp>
 #include <plait/endpoint.hpp>
 
 #include <chrono>
 #include <optional>
+#include <string_view>
 
 namespace plait::inline v1 {
 
@@ -75,6 +78,16 @@ class PLAIT_API tcp_stream : public detail::stream_socket {
     /// Connects to `peer`. Fails with connection_refused, timed_out, invalid_argument for an invalid endpoint,
     /// errc::canceled. connect(2).
     static task<io_result<tcp_stream>> connect(endpoint peer);
+
+    /// Resolves `host` and `service` (see resolve.hpp; both are copied by the call itself) and connects to one of the
+    /// endpoints, as RFC 8305 has it: IPv6 and IPv4 take turns, beginning with the system's first choice; the next
+    /// attempt starts a quarter of a second after the one before, or at once when one has failed. The first connection
+    /// wins; before this completes, the other attempts are cancelled and their sockets closed.
+    ///
+    /// Cancelling ends the lookup at once and the attempts as it does with one. Fails with what resolve() says, or,
+    /// when every attempt has failed, with the error of the first that reached somebody (connection_refused rather than
+    /// network_unreachable).
+    static task<io_result<tcp_stream>> connect(std::string_view host, std::string_view service);
 
     /// TCP_NODELAY: send small pieces at once.
     io_result<void> set_no_delay(bool on) noexcept;
