@@ -2,7 +2,7 @@
 /// The event loop behind io_context: who is ready, which timers run, which sockets live, and the turn that
 /// drives them.
 
-#include <plait/detail/byte_buffer.hpp>
+#include <plait/detail/collected_output.hpp>
 #include <plait/detail/socket_state.hpp>
 #include <plait/io_context.hpp>
 #include <plait/signal.hpp>
@@ -47,21 +47,6 @@ class mailbox {
     std::atomic<posted*> head_{nullptr};
     std::atomic<bool> sleeping_{false};
     std::shared_ptr<waker> waker_;
-};
-
-/// Output that the turn sends: framed writes append to `collecting`, the loop moves it to `sending`.
-struct outbox {
-    explicit outbox(socket_state& socket) noexcept;
-
-    /// `sending` is with the driver, or its completion has not been looked at yet. (The flush is in no scope, so
-    /// that the driver's list of completions is the only one it can be in.)
-    bool leaving() const noexcept { return flush.in_flight || flush.linked(); }
-
-    byte_buffer collecting;
-    byte_buffer sending;
-    operation flush; ///< the loop's own send; nobody awaits it
-    bool queued = false;
-    outbox* next_queued = nullptr;
 };
 
 class loop final : public loop_core {

@@ -25,11 +25,13 @@
 ///     };
 
 #include <plait/bytes.hpp>
+#include <plait/detail/byte_search.hpp>
 #include <plait/detail/config.hpp>
 #include <plait/result.hpp>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -189,6 +191,9 @@ constexpr varint decode_varint(std::span<const std::byte> bytes, std::size_t max
 
 namespace detail {
 
+template <class S>
+class frame_sink;
+
 /// A frame that is too long, and how to get past it. Its size may exceed what a std::size_t holds (32 bits):
 /// then it is skipped in several steps, and what is left is remembered here.
 class oversized {
@@ -218,27 +223,6 @@ class oversized {
 
     std::uint64_t left_ = 0;
 };
-
-/// std::find for bytes: as fast as memchr, and constexpr. The end when there is none.
-constexpr std::size_t find_byte(std::span<const std::byte> bytes, std::size_t from,
-                                std::byte wanted) noexcept {
-    if (from >= bytes.size()) return bytes.size();
-    if (std::is_constant_evaluated()) {
-        while (from < bytes.size() && bytes[from] != wanted) ++from;
-        return from;
-    }
-    const void* const found =
-        std::memchr(bytes.data() + from, std::to_integer<int>(wanted), bytes.size() - from);
-    return found ? static_cast<std::size_t>(static_cast<const std::byte*>(found) - bytes.data())
-                 : bytes.size();
-}
-
-/// Does `text` stand at `bytes`?
-constexpr bool same_bytes(const std::byte* bytes, std::string_view text) noexcept {
-    for (std::size_t i = 0; i < text.size(); ++i)
-        if (bytes[i] != static_cast<std::byte>(text[i])) return false;
-    return true;
-}
 
 /// What `lines` and `delimited` have in common: the limit, the end of the stream, and where the search
 /// stands.
@@ -382,18 +366,17 @@ class length_prefix {
         return *this;
     }
 
-    constexpr decoded decode(std::span<const std::byte> bytes) noexcept {
-        if (oversized_.pending()) return oversized_.go_on();
-        if (bytes.size() < header()) return decoded::need(header() - bytes.size());
-
-        const std::uint64_t field = load(bytes.data() + offset_);
-        if (field - good_from_ >= good_count_) return decode_carefully(bytes.size(), field);
-
-        const std::size_t payload =
-            static_cast<std::size_t>(static_cast<std::int64_t>(field) + field_to_payload_);
-        const std::size_t size = payload + strip_;
-        if (bytes.size() < size) return decoded::need(size - bytes.size());
-        return decoded::frame(size, strip_, payload);
+    PLAIT_HOT constexpr decoded decode(std::span<const std::byte> bytes) noexcept {
+        if (plain_ && !oversized_.pending()) [[likely]] {
+            if (bytes.size() < plain_header) return decoded::need(plain_header - bytes.size());
+            const std::size_t payload = load4(bytes.data(), little_);
+            if (payload <= max_frame_) [[likely]] {
+                const std::size_t size = plain_header + payload;
+                if (bytes.size() < size) return decoded::need(size - bytes.size());
+                return decoded::frame(size, plain_header, payload);
+            }
+        }
+        return decode_any(bytes);
     }
 
     constexpr decoded finish(std::span<const std::byte> bytes) noexcept {
@@ -423,8 +406,28 @@ class length_prefix {
     }
 
   private:
-    /// Any length field, also those that are good: the rules one by one.
-    constexpr decoded decode_carefully(std::size_t present, std::uint64_t field) noexcept {
+    template <class S>
+    friend class detail::frame_sink;
+
+    /// A plain header is the payload's size in four bytes, enough for any that is allowed: no other rule can be broken.
+    static constexpr std::size_t plain_header = 4;
+    static constexpr std::size_t plain_largest = 0x7fff'ffff;
+    bool writes_plainly(std::size_t payload) const noexcept { return plain_ && payload <= max_frame_; }
+    PLAIT_HOT void write_plain_header(std::byte* to, std::size_t payload) const noexcept {
+        auto field = static_cast<std::uint32_t>(payload);
+        if (little_ != (std::endian::native == std::endian::little))
+            field = field >> 24 | (field >> 8 & 0xff00) | (field & 0xff00) << 8 | field << 24;
+        std::memcpy(to, &field, sizeof field);
+    }
+
+    /// Any header, also a plain one.
+    PLAIT_COLD constexpr decoded decode_any(std::span<const std::byte> bytes) noexcept {
+        if (oversized_.pending()) return oversized_.go_on();
+        if (bytes.size() < header()) return decoded::need(header() - bytes.size());
+        return decode_field(bytes.size(), load(bytes.data() + offset_));
+    }
+
+    constexpr decoded decode_field(std::size_t present, std::uint64_t field) noexcept {
         if (signed_ && field > largest()) return decoded::failed(errc::malformed_frame);
 
         // This 64-bit arithmetic may wrap; each wrap is looked for where it can happen.
@@ -445,37 +448,10 @@ class length_prefix {
         return decoded::frame(size, strip_, static_cast<std::size_t>(payload));
     }
 
-    /// Finds the lengths for which no rule can be broken and nothing can wrap, so that `decode` has a single
-    /// comparison to make. Those are all good lengths below 4 GiB, except when a setter was given something huge;
-    /// `decode_carefully` accepts the others.
     constexpr length_prefix& measure() noexcept {
         if (strip_header_) strip_ = header();
-        good_from_ = 0;
-        good_count_ = 0;
-        constexpr std::int64_t huge = std::int64_t{1} << 60;
-        if (strip_ > static_cast<std::uint64_t>(huge) || adjustment_ > huge || adjustment_ < -huge)
-            return *this;
-
-        const auto strip = static_cast<std::int64_t>(strip_);
-        const std::int64_t field_to_size = static_cast<std::int64_t>(header()) + adjustment_;
-        const std::int64_t lowest = std::max({std::int64_t{0}, -adjustment_, strip - field_to_size});
-        const std::uint64_t most_payload =
-            std::min<std::uint64_t>(max_frame_, static_cast<std::uint64_t>(huge));
-        std::int64_t most_size = static_cast<std::int64_t>(most_payload) + strip;
-        if constexpr (sizeof(std::size_t) < sizeof(std::int64_t))
-            most_size =
-                std::min(most_size, static_cast<std::int64_t>(std::numeric_limits<std::size_t>::max()));
-        const std::int64_t highest = most_size - field_to_size;
-        if (highest < lowest) return *this;
-        const std::int64_t field_to_payload = field_to_size - strip;
-        constexpr std::int64_t little = std::int64_t{1} << 30;
-        if (lowest > little || field_to_payload > little || field_to_payload < -little) return *this;
-        const auto first = static_cast<std::uint64_t>(lowest);
-        const std::uint64_t last = std::min(static_cast<std::uint64_t>(highest), largest());
-        good_from_ = static_cast<std::uint32_t>(first);
-        field_to_payload_ = static_cast<std::int32_t>(field_to_payload);
-        constexpr std::uint64_t most = std::numeric_limits<std::uint32_t>::max();
-        if (last >= first) good_count_ = static_cast<std::uint32_t>(std::min(last - first + 1, most));
+        plain_ = width_ == 4 && offset_ == 0 && adjustment_ == 0 && strip_ == plain_header &&
+                 max_frame_ <= plain_largest;
         return *this;
     }
 
@@ -513,15 +489,13 @@ class length_prefix {
     std::int64_t adjustment_ = 0;
     detail::oversized oversized_;
     // Each connection has a codec, or several: the rest is kept small.
-    std::uint32_t good_from_ = 0; ///< `good_count_` lengths from here on need no further checks
-    std::uint32_t good_count_ = 0;
-    std::int32_t field_to_payload_ = 0; ///< added to such a length, it gives the payload's size
     std::uint32_t offset_ = 0;
     std::uint8_t width_ = 4;
     oversize on_oversize_ = oversize::fatal;
     bool little_ = false;
     bool signed_ = false;
     bool strip_header_ = true;
+    bool plain_ = true;
 };
 
 // ---------------------------------------------------------------------------------------------------------

@@ -8,9 +8,8 @@
 /// What leaves and what arrives never depends on how the bytes were cut into sends and receives.
 
 #include <plait/codec.hpp>
-#include <plait/detail/byte_buffer.hpp>
 #include <plait/detail/collected_output.hpp>
-#include <plait/lease.hpp>
+#include <plait/detail/frame_buffer.hpp>
 #include <plait/stream.hpp>
 #include <plait/task.hpp>
 #include <plait/task_group.hpp>
@@ -19,14 +18,11 @@
 #include <memory>
 #include <span>
 #include <string_view>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 
 namespace plait::inline v1 {
 namespace detail {
-
-using frame_view = std::span<const std::byte>;
 
 /// A stream whose collected output the loop sends at the turn's end.
 template <class S>
@@ -39,202 +35,80 @@ inline constexpr std::size_t copied_below = 4096;
 /// Above this much collected output a write waits.
 inline constexpr std::size_t collect_at_most = 64 * 1024;
 
-/// A session that finds so many frames in a row without waiting lets the others go on before the next one.
-inline constexpr std::uint16_t frames_in_a_row = 256;
-
-/// What next() and write() answer: at once where `Owner` can (try_now, then outcome), and by a coroutine of its own
-/// otherwise (wait_for). `Argument` is what both are given.
-template <class Owner, class Result, class... Argument>
-class [[nodiscard]] two_speed_awaitable {
+/// What next() answers where no loop hands pieces over, and what write() answers: at once where `Owner` can (try_now,
+/// then outcome), and by a coroutine of its own otherwise (wait_for).
+template <class Owner>
+class [[nodiscard]] next_by_task {
   public:
     using plait_awaitable_tag = void;
 
-    explicit two_speed_awaitable(Owner& owner, Argument... argument) noexcept
-        : owner_(&owner), argument_(argument...) {}
-    two_speed_awaitable(two_speed_awaitable&& other) noexcept
-        : owner_(other.owner_), argument_(other.argument_) {}
+    explicit next_by_task(Owner& owner) noexcept : owner_(&owner) {}
+    next_by_task(next_by_task&& other) noexcept : owner_(other.owner_) {}
 
-    bool await_ready() {
-        return std::apply([this](auto... argument) { return owner_->try_now(argument...); }, argument_);
-    }
+    bool await_ready() { return owner_->try_now(); }
     template <environment_promise P>
     bool await_suspend(std::coroutine_handle<P> waiter) {
-        slow_ = std::apply([this](auto... argument) { return owner_->wait_for(argument...); }, argument_);
+        slow_ = owner_->wait_for();
         return slow_.operator co_await().await_suspend(waiter);
     }
-    Result await_resume() {
+    io_result<frame_view> await_resume() {
         if (slow_) return slow_.operator co_await().await_resume();
-        return std::apply([this](auto... argument) { return owner_->outcome(argument...); }, argument_);
+        return owner_->outcome();
     }
 
   private:
     Owner* owner_;
-    [[no_unique_address]] std::tuple<Argument...> argument_;
-    task<Result> slow_;
+    task<io_result<frame_view>> slow_;
 };
 
-constexpr std::size_t saturated_size(std::size_t a, std::size_t b) noexcept {
-    return b > static_cast<std::size_t>(-1) - a ? static_cast<std::size_t>(-1) : a + b;
-}
+/// How far a write came without waiting: written, an error is known, or it has to wait, and then does.
+enum class attempt : std::uint8_t { done, failed, waits, begun };
 
-/// The receiving half: buffered bytes and what the codec makes of them. No I/O here. What a connection needs only
-/// while bytes are there is allocated when they come, and gone when it waits for the next frame.
-class frame_buffer {
+template <class Owner>
+class [[nodiscard]] write_by_task {
   public:
-    /// True: outcome() has something to hand out. False: the buffered bytes do not suffice.
-    template <class C>
-    bool decode(C& codec);
+    using plait_awaitable_tag = void;
 
-    io_result<frame_view> outcome() const noexcept {
-        if (!outcome_.ok()) [[unlikely]]
-            return {outcome_, 0};
-        return {held_->payload, held_->payload.size()};
-    }
-    /// So many frames were handed out since the last wait that it is somebody else's turn.
-    bool share_is_used() const noexcept { return in_a_row_ >= frames_in_a_row; }
-    void waits() noexcept { in_a_row_ = 0; }
-    /// The outcome is handed out once more, should nobody take it now: the await may be destroyed.
-    void keep_outcome() noexcept {
-        waits();
-        if (fixed_ == fixed::no) fixed_ = fixed::once;
-    }
-    void outcome_taken() noexcept {
-        if (fixed_ == fixed::once) fixed_ = fixed::no;
+    write_by_task(Owner& owner, const frame_view& payload) noexcept
+        : data_(payload.data()), owner_(&owner), size_(payload.size()) {}
+    write_by_task(write_by_task&& other) noexcept
+        : data_(other.data_), owner_(other.owner_), size_(other.size_) {}
+
+    ~write_by_task() {
+        if (state_ == attempt::begun) [[unlikely]]
+            slow_.~task();
     }
 
-    /// To be handed out next.
-    void answer(status failure) noexcept { outcome_ = failure; }
-
-    /// A partial frame is buffered, or skipped.
-    bool inside_frame() const noexcept { return held_ && (!held_->bytes.empty() || held_->skip > 0); }
-
-    void received(lease piece);
-    std::span<std::byte> prepare(std::size_t count) {
-        contents& held = hold();
-        const std::span<std::byte> room = held.own.prepare(count);
-        held.bytes = held.own.bytes(); // they may have moved
-        return room;
+    PLAIT_HOT bool await_ready() {
+        state_ = owner_->try_now(payload());
+        return state_ != attempt::waits;
     }
-    void committed(std::size_t count) noexcept {
-        held_->own.commit(count);
-        held_->bytes = held_->own.bytes();
-        held_->drop_skipped();
+    template <environment_promise P>
+    bool await_suspend(std::coroutine_handle<P> waiter) {
+        std::construct_at(&slow_, owner_->wait_for(payload()));
+        state_ = attempt::begun;
+        return slow_.operator co_await().await_suspend(waiter);
     }
-    void stream_ended() noexcept { ended_ = true; }
-    /// From now on nothing else is handed out.
-    void failed(status failure) noexcept {
-        outcome_ = failure;
-        fixed_ = fixed::for_good;
+    PLAIT_HOT io_result<void> await_resume() {
+        if (state_ == attempt::done) [[likely]]
+            return {};
+        return state_ == attempt::failed ? owner_->written() : slow_.operator co_await().await_resume();
     }
-    /// Lets go of what is not needed while waiting. A partial frame moves to memory of its own, so that a slow
-    /// peer pins no pooled buffer.
-    void settle();
 
   private:
-    struct contents : recycled_frame {
-        void take(std::size_t count) noexcept {
-            bytes = bytes.subspan(count);
-            if (leased.bytes().empty()) own.consume(count);
-        }
-        void drop_skipped() noexcept {
-            const std::size_t dropped = std::min(skip, bytes.size());
-            take(dropped);
-            skip -= dropped;
-        }
+    frame_view payload() const noexcept { return {data_, size_}; }
 
-        std::span<const std::byte> bytes; ///< received and not consumed: within `leased`, or all of `own`
-        lease leased;
-        byte_buffer own;
-        std::size_t skip = 0;   ///< bytes to drop, when they come
-        std::size_t needed = 0; ///< do not ask the codec before this many bytes are there
-        frame_view payload;     ///< of the frame that is handed out
+    // Neither a span here nor one by value in write(): g++ copies it as 16 bytes at once, and when the two words were
+    // stored one by one just before, as those of a frame just received are, the processor makes that load wait until
+    // both have reached the cache.
+    const std::byte* data_;
+    Owner* owner_;
+    std::size_t size_;
+    attempt state_ = attempt::done;
+    union {
+        task<io_result<void>> slow_; ///< when begun
     };
-    contents& hold() {
-        if (!held_) held_ = std::make_unique<contents>();
-        return *held_;
-    }
-
-    std::unique_ptr<contents> held_;
-    status outcome_;             ///< what is handed out: success stands for the payload
-    std::uint16_t in_a_row_ = 0; ///< frames handed out without a wait in between
-    bool ended_ = false;
-    enum class fixed : std::uint8_t { no, once, for_good } fixed_ = fixed::no; ///< the outcome stays
 };
-
-inline void frame_buffer::settle() {
-    if (!held_) return;
-    contents& held = *held_;
-    if (held.bytes.empty() && held.skip == 0) {
-        held_.reset();
-    } else if (!held.leased.bytes().empty()) {
-        held.own.append(held.bytes);
-        held.leased.reset();
-        held.bytes = held.own.bytes();
-    }
-}
-
-inline void frame_buffer::received(lease piece) {
-    contents& held = hold();
-    if (held.bytes.empty()) {
-        held.leased = std::move(piece);
-        held.bytes = held.leased.bytes();
-    } else {
-        held.own.append(piece.bytes());
-        held.bytes = held.own.bytes();
-    }
-    held.drop_skipped();
-}
-
-template <class C>
-bool frame_buffer::decode(C& codec) {
-    if (fixed_ != fixed::no) [[unlikely]] {
-        outcome_taken();
-        return true;
-    }
-    if (!held_ && !ended_) return false;
-    contents& held = hold();
-    for (;;) {
-        if (!ended_ && (held.skip > 0 || held.bytes.empty() || held.bytes.size() < held.needed)) return false;
-        if (held.skip > 0) { // the end came inside a frame that was being dropped
-            failed(errc::truncated_frame);
-            return true;
-        }
-        held.needed = 0;
-        const decoded said = ended_ ? codec.finish(held.bytes) : codec.decode(held.bytes);
-        switch (said.kind()) {
-        case decoded_kind::frame:
-            held.payload = said.payload(held.bytes);
-            outcome_ = status();
-            held.take(said.size());
-            ++in_a_row_;
-            return true;
-        case decoded_kind::need: held.needed = saturated_size(held.bytes.size(), said.more()); return false;
-        case decoded_kind::skip:
-            held.skip = said.size();
-            held.drop_skipped();
-            break;
-        case decoded_kind::discard:
-            held.skip = said.size();
-            held.drop_skipped();
-            outcome_ = said.error();
-            return true;
-        case decoded_kind::failed: failed(said.error()); return true;
-        case decoded_kind::end: failed(errc::end_of_stream); return true;
-        }
-    }
-}
-
-/// What a receive that failed means to the buffer. True: the stream has ended, and decoding goes on to its last word.
-inline bool receive_failed(frame_buffer& buffer, status failure) noexcept {
-    if (failure.is(errc::end_of_stream)) {
-        buffer.stream_ended();
-        return true;
-    }
-    // A cancelled receive has lost nothing, and draining may be asked again. The rest is final.
-    if (!failure.is(errc::canceled) && !failure.is(errc::draining) && !failure.is(errc::timed_out))
-        buffer.failed(failure);
-    return false;
-}
 
 /// Receives once from `from` into `buffer`. Success, or why not; the end of the stream is a success here.
 template <class S>
@@ -268,14 +142,17 @@ class [[nodiscard]] socket_next_awaitable : operation_awaitable, lease_taker {
   public:
     using operation_awaitable::plait_awaitable_tag;
 
-    explicit socket_next_awaitable(Owner& owner) noexcept
-        : operation_awaitable(nullptr), lease_taker{&take_piece}, owner_(&owner) {}
-    socket_next_awaitable(socket_next_awaitable&&) noexcept = default;
+    explicit socket_next_awaitable(Owner& owner) noexcept : operation_awaitable(nullptr), owner_(&owner) {}
+    socket_next_awaitable(socket_next_awaitable&& other) noexcept
+        : operation_awaitable(nullptr), owner_(other.owner_) {}
     ~socket_next_awaitable() {
-        if (started_) op_->socket->taker = nullptr;
+        if (threw_) [[unlikely]]
+            std::destroy_at(&thrown_);
+        if (started_) [[unlikely]]
+            op_->socket->taker = nullptr;
     }
 
-    bool await_ready() {
+    PLAIT_HOT bool await_ready() {
         here_ = owner_->try_now();
         return here_ && !owner_->buffer_.share_is_used();
     }
@@ -293,12 +170,18 @@ class [[nodiscard]] socket_next_awaitable : operation_awaitable, lease_taker {
         op_->whole = false;
         op_->boundary = !owner_->buffer_.inside_frame();
         op_->piece_count = 0;
+        take = &take_piece;
         socket->taker = this;
         owner_->buffer_.waits();
         return start(waiter);
     }
-    io_result<frame_view> await_resume() {
-        if (!started_) return owner_->outcome();
+    PLAIT_HOT io_result<frame_view> await_resume() {
+        if (started_) return resume();
+        return owner_->outcome();
+    }
+
+  private:
+    PLAIT_COLD io_result<frame_view> resume() {
         if (here_) {
             static_cast<void>(take_pieces(ended()));
             owner_->buffer_.outcome_taken();
@@ -306,14 +189,12 @@ class [[nodiscard]] socket_next_awaitable : operation_awaitable, lease_taker {
         }
         op_->socket->taker = nullptr;
         const status ended_with = take_pieces(ended());
-        if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
+        if (threw_) std::rethrow_exception(thrown_);
         if (ended_with.ok()) return owner_->outcome();
         if (!receive_failed(owner_->buffer_, ended_with)) return {ended_with, 0};
         static_cast<void>(owner_->try_now());
         return owner_->outcome();
     }
-
-  private:
     template <class P>
     bool pass(std::coroutine_handle<P> waiter) {
         owner_->buffer_.waits();
@@ -336,7 +217,8 @@ class [[nodiscard]] socket_next_awaitable : operation_awaitable, lease_taker {
             buffer.settle();
 #if PLAIT_HAS_EXCEPTIONS
         } catch (...) { // out of memory, or what a codec throws
-            self.thrown_ = std::current_exception();
+            std::construct_at(&self.thrown_, std::current_exception());
+            self.threw_ = true;
             return true;
         }
 #endif
@@ -345,13 +227,14 @@ class [[nodiscard]] socket_next_awaitable : operation_awaitable, lease_taker {
     }
 
     Owner* owner_;
-    std::exception_ptr thrown_;
+    union {
+        std::exception_ptr thrown_; ///< if it threw
+    };
 };
 
 template <class Owner, class S>
-using next_awaitable =
-    std::conditional_t<collecting_stream<std::remove_reference_t<S>>, socket_next_awaitable<Owner>,
-                       two_speed_awaitable<Owner, io_result<frame_view>>>;
+using next_awaitable = std::conditional_t<collecting_stream<std::remove_reference_t<S>>,
+                                          socket_next_awaitable<Owner>, next_by_task<Owner>>;
 
 /// What the writing side says from then on. A cancellation is the answer of the cancelled write alone.
 inline status for_good(status failure) noexcept {
@@ -421,18 +304,18 @@ inline frame_view header_of(const frame_edges& edges) noexcept {
 template <class S>
 class frame_sink {
   public:
-    /// True: done, or failed, without suspending; outcome() tells.
+    /// Without suspending. When it failed, outcome() tells why.
     template <class C>
-    bool try_write(S&, C& codec, frame_view payload) {
+    attempt try_write(S&, C& codec, frame_view payload) {
         if (const io_result<void> encoded = codec.encode(payload, edges_); !encoded) {
             outcome_ = encoded.raw_status();
-            return true;
+            return attempt::failed;
         }
         outcome_ = failure_;
-        if (!outcome_.ok()) return true;
-        if (payload.size() >= copied_below || unsent() >= collect_at_most) return false;
+        if (!outcome_.ok()) return attempt::failed;
+        if (payload.size() >= copied_below || unsent() >= collect_at_most) return attempt::waits;
         append_own(payload);
-        return true;
+        return attempt::done;
     }
     io_result<void> outcome() const noexcept { return {outcome_, 0}; }
 
@@ -489,6 +372,7 @@ class frame_sink {
 
     /// What a send of collected output ended with; sticky.
     status failure(S&) const noexcept { return failure_; }
+    bool works(S&) const noexcept { return failure_.ok(); }
 
   private:
     /// Says that one task sends; when that is over, also because its frame is destroyed, the other one may.
@@ -539,23 +423,21 @@ template <collecting_stream S>
 class frame_sink<S> {
   public:
     template <class C>
-    bool try_write(S& stream, C& codec, frame_view payload) {
-        frame_edges edges;
-        if (const io_result<void> encoded = codec.encode(payload, edges); !encoded) {
-            outcome_ = encoded.raw_status();
-            return true;
-        }
-        outcome_ = failure(stream);
-        if (!outcome_.ok()) return true;
-        if (payload.size() < copied_below) {
-            const std::size_t size = frame_size(edges, payload);
-            if (std::byte* room = try_collect(*stream.collected_output(), size, collect_at_most)) {
-                put_frame(room, edges, payload);
-                return true;
+    PLAIT_HOT attempt try_write(S& stream, C& codec, frame_view payload) {
+        if constexpr (std::same_as<C,
+                                   length_prefix>) { // the most usual frame, and the shortest way to write it
+            socket_state* const socket = stream.collected_output();
+            if (payload.size() < copied_below && codec.writes_plainly(payload.size()) &&
+                can_collect(socket)) {
+                if (std::byte* room = append_collected(*socket, C::plain_header + payload.size(),
+                                                       collect_at_most)) [[likely]] {
+                    codec.write_plain_header(room, payload.size());
+                    if (!payload.empty()) std::memcpy(room + C::plain_header, payload.data(), payload.size());
+                    return attempt::done;
+                }
             }
         }
-        kept_ = std::make_unique<kept_edges>(edges); // a codec is asked once for each frame
-        return false;
+        return try_any_write(stream, codec, payload);
     }
     io_result<void> outcome() const noexcept { return {outcome_, 0}; }
 
@@ -599,8 +481,29 @@ class frame_sink<S> {
         socket_state* socket = stream.collected_output();
         return socket ? output_failure(*socket) : not_open();
     }
+    PLAIT_HOT bool works(S& stream) const noexcept { return can_collect(stream.collected_output()); }
 
   private:
+    template <class C>
+    PLAIT_COLD attempt try_any_write(S& stream, C& codec, frame_view payload) {
+        frame_edges edges{};
+        if (const io_result<void> encoded = codec.encode(payload, edges); !encoded) {
+            outcome_ = encoded.raw_status();
+            return attempt::failed;
+        }
+        outcome_ = failure(stream);
+        if (!outcome_.ok()) return attempt::failed;
+        if (payload.size() < copied_below) {
+            const std::size_t size = frame_size(edges, payload);
+            if (std::byte* room = try_collect(*stream.collected_output(), size, collect_at_most)) {
+                put_frame(room, edges, payload);
+                return attempt::done;
+            }
+        }
+        kept_ = std::make_unique<kept_edges>(edges); // a codec is asked once for each frame
+        return attempt::waits;
+    }
+
     struct kept_edges : recycled_frame {
         explicit kept_edges(const frame_edges& what) noexcept : edges(what) {}
         frame_edges edges;
@@ -644,7 +547,7 @@ class frame_reader {
   private:
     friend next_awaitable;
 
-    bool try_now() { return buffer_.decode(codec_); }
+    PLAIT_HOT bool try_now() { return buffer_.decode(codec_); }
     result outcome() const noexcept { return buffer_.outcome(); }
     task<result> wait_for() {
         do {
@@ -666,8 +569,7 @@ frame_reader(S&&, C) -> frame_reader<S, C>;
 template <class S, codec C>
 requires writable_stream<std::remove_reference_t<S>>
 class frame_writer {
-    using write_awaitable =
-        detail::two_speed_awaitable<frame_writer, io_result<void>, std::span<const std::byte>>;
+    using write_awaitable = detail::write_by_task<frame_writer>;
 
   public:
     /// Moves `stream` in; an lvalue is held by reference and must outlive the writer.
@@ -686,7 +588,7 @@ class frame_writer {
     /// it reports errc::closed from then on.
     ///
     /// On a stream type of your own, which the loop cannot send for, collected output leaves in flush().
-    write_awaitable write(std::span<const std::byte> payload) noexcept {
+    write_awaitable write(const std::span<const std::byte>& payload) noexcept {
         return write_awaitable(*this, payload);
     }
     write_awaitable write(std::string_view payload) noexcept { return write(as_bytes(payload)); }
@@ -701,8 +603,10 @@ class frame_writer {
   private:
     friend write_awaitable;
 
-    bool try_now(std::span<const std::byte> payload) { return sink_.try_write(stream_, codec_, payload); }
-    io_result<void> outcome(std::span<const std::byte>) const noexcept { return sink_.outcome(); }
+    PLAIT_HOT detail::attempt try_now(std::span<const std::byte> payload) {
+        return sink_.try_write(stream_, codec_, payload);
+    }
+    io_result<void> written() const noexcept { return sink_.outcome(); }
     task<io_result<void>> wait_for(std::span<const std::byte> payload) {
         return sink_.write(stream_, payload);
     }
@@ -723,7 +627,7 @@ requires stream<std::remove_reference_t<S>>
 class framed {
     using frame = io_result<std::span<const std::byte>>;
     using next_awaitable = detail::next_awaitable<framed, S>;
-    using write_awaitable = detail::two_speed_awaitable<framed, io_result<void>, std::span<const std::byte>>;
+    using write_awaitable = detail::write_by_task<framed>;
 
   public:
     /// Moves `stream` in; an lvalue is held by reference and must outlive this.
@@ -735,7 +639,7 @@ class framed {
     next_awaitable next() noexcept { return next_awaitable(*this); }
 
     /// frame_writer::write().
-    write_awaitable write(std::span<const std::byte> payload) noexcept {
+    write_awaitable write(const std::span<const std::byte>& payload) noexcept {
         return write_awaitable(*this, payload);
     }
     write_awaitable write(std::string_view payload) noexcept { return write(as_bytes(payload)); }
@@ -758,9 +662,9 @@ class framed {
     friend next_awaitable;
     friend write_awaitable;
 
-    bool try_now() {
-        if (const detail::status failed = sink_.failure(stream_); !failed.ok()) {
-            buffer_.answer(failed);
+    PLAIT_HOT bool try_now() {
+        if (!sink_.works(stream_)) [[unlikely]] {
+            buffer_.answer(sink_.failure(stream_));
             return true;
         }
         return buffer_.decode(codec_);
@@ -798,8 +702,10 @@ class framed {
         both.request_stop();
     }
 
-    bool try_now(std::span<const std::byte> payload) { return sink_.try_write(stream_, codec_, payload); }
-    io_result<void> outcome(std::span<const std::byte>) const noexcept { return sink_.outcome(); }
+    PLAIT_HOT detail::attempt try_now(std::span<const std::byte> payload) {
+        return sink_.try_write(stream_, codec_, payload);
+    }
+    io_result<void> written() const noexcept { return sink_.outcome(); }
     task<io_result<void>> wait_for(std::span<const std::byte> payload) {
         return sink_.write(stream_, payload);
     }

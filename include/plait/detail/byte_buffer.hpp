@@ -27,9 +27,12 @@ class byte_buffer {
     std::size_t size() const noexcept { return last_ - first_; }
     bool empty() const noexcept { return first_ == last_; }
 
+    /// Whether there is room behind the end without moving anything.
+    bool has_room(std::size_t count) const noexcept { return count <= capacity_ - last_; }
     /// Room for `count` bytes behind the end; commit() says how many of them were filled.
     std::span<std::byte> prepare(std::size_t count) {
-        if (last_ + count > capacity_) make_room(count);
+        if (!has_room(count)) [[unlikely]]
+            make_room(count);
         return {data_ + last_, capacity_ - last_};
     }
     void commit(std::size_t count) noexcept { last_ += count; }
@@ -57,7 +60,7 @@ class byte_buffer {
 
   private:
     /// Moves the bytes to the front, or into a block of at least twice the size: a byte is moved twice on average.
-    void make_room(std::size_t count) {
+    PLAIT_COLD void make_room(std::size_t count) {
         const std::size_t held = size();
         if (held + count <= capacity_ && first_ >= held) {
             std::memcpy(data_, data_ + first_, held);

@@ -1,5 +1,5 @@
 #pragma once
-/// The few macros of the library: assertions with advice, and whether exceptions are on.
+/// The few macros of the library: assertions with advice, whether exceptions are on, and what is worth inlining.
 
 #include <plait/detail/export.hpp>
 
@@ -16,6 +16,19 @@
          ? static_cast<void>(0)                                                                              \
          : ::plait::detail::assertion_failed(#condition, advice, __FILE__, __LINE__))
 
+/// For what runs once for each frame or message: the compiler's own measure is the size of the caller, and a session
+/// is a large one. And the opposite, for what such code does rarely.
+#if __has_cpp_attribute(gnu::always_inline)
+#    define PLAIT_HOT [[gnu::always_inline]]
+#    define PLAIT_COLD [[gnu::noinline]]
+#elif __has_cpp_attribute(msvc::forceinline)
+#    define PLAIT_HOT [[msvc::forceinline]]
+#    define PLAIT_COLD [[msvc::noinline]]
+#else
+#    define PLAIT_HOT
+#    define PLAIT_COLD
+#endif
+
 namespace plait::inline v1 {
 namespace detail {
 
@@ -27,11 +40,6 @@ namespace detail {
 struct location {
     const char* file = "";
     unsigned line = 0;
-
-    static constexpr location current(const char* file = __builtin_FILE(),
-                                      unsigned line = __builtin_LINE()) noexcept {
-        return {file, line};
-    }
 };
 
 } // namespace detail

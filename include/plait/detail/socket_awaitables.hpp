@@ -53,7 +53,9 @@ class operation_awaitable {
 
     operation* op_; ///< nullptr: the socket is not open
     bool started_ = false;
-    bool here_ = false; ///< for next(): the outcome was there at once
+    // For next(), and here, where they cost nothing:
+    bool here_ = false;  ///< the outcome was there at once
+    bool threw_ = false; ///< the codec, or memory
 };
 
 /// `accept()` of every kind of listener; await_resume() of each makes its kind of stream.
