@@ -224,5 +224,10 @@ status watch_signal(int signal, const std::shared_ptr<waker>& wake) noexcept;
 void unwatch_signal(int signal, const std::shared_ptr<waker>& wake) noexcept;
 std::uint64_t signal_arrivals(int signal) noexcept;
 
+/// Calls `last` with `what` on the calling thread when it ends, and tells it whether the thread's thread_local objects
+/// are still there. Once on each thread. False when the system cannot.
+using at_end = void (*)(void* what, bool thread_locals_live) noexcept;
+bool at_thread_end(at_end last, void* what) noexcept;
+
 } // namespace detail
 } // namespace plait::inline v1

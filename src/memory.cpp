@@ -1,9 +1,12 @@
 #include <plait/detail/memory.hpp>
 
+#include "platform/driver.hpp"
+
 #include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -37,22 +40,40 @@ struct free_block {
     free_block* next;
 };
 
-/// One thread's free lists. Constant-initialised, so that reaching it costs no guard.
+/// One thread's free lists. Its end gives the blocks back.
 struct free_lists {
     std::array<free_block*, class_count> heads{};
-    bool usable = true;
-};
-constinit thread_local free_lists lists;
 
-/// Gives a thread's blocks back when it ends. Apart from `lists`, which has to stay usable for frames that are
-/// destroyed later than this.
-struct lists_cleaner {
-    ~lists_cleaner() {
-        lists.usable = false;
-        for (free_block*& head : lists.heads)
+    free_lists() = default;
+    free_lists(const free_lists&) = delete;
+    free_lists& operator=(const free_lists&) = delete;
+    ~free_lists() {
+        for (free_block*& head : heads)
             while (head) ::operator delete(std::exchange(head, head->next));
     }
 };
+
+// On the heap, because at the end of a thread its thread-local objects may be gone before anybody hears of it (GCC
+// emulates them on Windows). Constant-initialised, so that reaching them costs no guard.
+constinit thread_local free_lists* lists = nullptr;
+constinit thread_local bool ended = false; ///< frames that are destroyed still later go straight back
+
+void end_lists(void* which, bool thread_locals_live) noexcept {
+    if (thread_locals_live) {
+        lists = nullptr;
+        ended = true;
+    }
+    delete static_cast<free_lists*>(which);
+}
+
+/// On this thread's first free. nullptr when there can be none.
+free_lists* make_lists() noexcept {
+    if (ended) return nullptr;
+    std::unique_ptr<free_lists> made(new (std::nothrow) free_lists);
+    if (!made || !at_thread_end(end_lists, made.get())) return nullptr;
+    lists = made.release();
+    return lists;
+}
 
 std::atomic<free_hook> hook{nullptr};
 
@@ -76,9 +97,11 @@ static_assert(class_of(large_limit) == class_count - 1 && block_size(class_count
 void* allocate(std::size_t size) {
     if (PLAIT_RECYCLES && size <= large_limit) {
         const std::size_t index = class_of(size);
-        free_block*& head = lists.heads[index];
-        if (head) [[likely]]
-            return std::exchange(head, head->next);
+        if (free_lists* const own = lists) [[likely]] {
+            free_block*& head = own->heads[index];
+            if (head) [[likely]]
+                return std::exchange(head, head->next);
+        }
         return ::operator new(block_size(index));
     }
     return ::operator new(size);
@@ -87,12 +110,15 @@ void* allocate(std::size_t size) {
 void deallocate(void* block, std::size_t size) noexcept {
     if (free_hook take = hook.load(std::memory_order_relaxed)) [[unlikely]]
         if (take(block, size)) return;
-    if (PLAIT_RECYCLES && size <= large_limit && lists.usable) {
-        const std::size_t index = class_of(size);
-        thread_local lists_cleaner cleaner;
-        static_cast<void>(cleaner);
-        lists.heads[index] = ::new (block) free_block{lists.heads[index]};
-        return;
+    if (PLAIT_RECYCLES && size <= large_limit) {
+        free_lists* own = lists;
+        if (!own) [[unlikely]]
+            own = make_lists();
+        if (own) [[likely]] {
+            free_block*& head = own->heads[class_of(size)];
+            head = ::new (block) free_block{head};
+            return;
+        }
     }
     ::operator delete(block);
 }
