@@ -46,7 +46,8 @@ struct shared {
     counts done;
     std::mt19937_64 random{4711};
 
-    bool over() const { return std::chrono::steady_clock::now() >= until; }
+    /// On a busy machine the first connection may take longer than the time that was asked for.
+    bool over() const { return done.connections > 0 && std::chrono::steady_clock::now() >= until; }
     std::size_t any(std::size_t below) { return static_cast<std::size_t>(random() % below); }
     void expect(bool good) { done.failed += !good; }
 };
