@@ -1,6 +1,7 @@
 #include <plait/plait.hpp>
 #include <plait/tcp.hpp>
 
+#include "support/lacks.hpp"
 #include "support/plain_client.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
@@ -286,7 +287,7 @@ TEST_CASE("every option of a stream gives back what was set", "[tcp]") {
 }
 
 TEST_CASE("keep-alive is off until it is set, and its times are as they were set", "[tcp]") {
-    if (support::runs_with_wine()) SKIP("Wine 8 has no TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT");
+    if (const std::string why = support::lacks_keep_alive_times(); !why.empty()) SKIP(why);
     in_a_context([]() -> task<> {
         auto pair = co_await support::connected_pair();
         tcp_stream& stream = pair.near;
@@ -309,7 +310,7 @@ TEST_CASE("keep-alive is off until it is set, and its times are as they were set
 }
 
 TEST_CASE("a stream's user time-out gives back what was set", "[tcp]") {
-    if (support::runs_with_wine()) SKIP("Wine 8 has no TCP_MAXRTMS");
+    if (const std::string why = support::lacks_user_timeout(); !why.empty()) SKIP(why);
     in_a_context([]() -> task<> {
         auto pair = co_await support::connected_pair();
         CHECK(pair.near.set_user_timeout(1234ms));

@@ -4,6 +4,7 @@
 #include "support/allocations.hpp"
 #include "support/cancellable.hpp"
 #include "support/freed_memory.hpp"
+#include "support/lacks.hpp"
 #include "support/must.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
@@ -359,7 +360,7 @@ TEST_CASE("a connected socket sends to its peer and hears nobody else", "[udp]")
 }
 
 TEST_CASE("a connected socket reports once that nobody listens at its peer, and goes on", "[udp]") {
-    if (support::runs_with_wine()) SKIP("Wine 8 takes note of a refused datagram, and tells nobody");
+    if (const std::string why = support::lacks_refusals(); !why.empty()) SKIP(why);
     in_a_context([]() -> task<> {
         auto socket = co_await bound();
         const endpoint gone = co_await nobody();
@@ -501,14 +502,14 @@ task<multicast_outcome> try_multicast(std::string_view any, ip_address group, st
     const auto joined = receiver->join_group(group, index);
     const auto chosen = sender->set_multicast_interface(index);
     if (!joined || !chosen) {
-        seen.why_not = "it takes no groups: " + (joined ? chosen : joined).error().message();
+        seen.why_not = "it takes no groups: " + support::with_number((joined ? chosen : joined).error());
         co_return seen;
     }
     const endpoint to(group, where(*receiver).port());
     const endpoint directly(group.is_v6() ? "::1" : "127.0.0.1", to.port());
     auto sent = co_await sender->send_to("to all", to);
     if (!sent) {
-        seen.why_not = "no route to the group: " + sent.error().message();
+        seen.why_not = "no route to the group: " + support::with_number(sent.error());
         co_return seen;
     }
     const letter first = co_await next(*receiver, 100, 2s);
@@ -550,7 +551,8 @@ void check_multicast(std::string_view any, ip_address group) {
         }
         heard = true;
         CHECK(seen.heard == "to all");
-        CHECK(seen.heard_by_a_stranger == "mark");
+        if (!support::runs_with_wine()) // there it is Linux that decides, and is not told
+            CHECK(seen.heard_by_a_stranger == "mark");
         CHECK(seen.heard_after_leaving == "mark");
         if (index == 0) CHECK(seen.heard_without_loop == "mark"); // a loopback interface always loops
     }

@@ -3,6 +3,7 @@
 
 #include "support/cancellable.hpp"
 #include "support/freed_memory.hpp"
+#include "support/lacks.hpp"
 #include "support/must.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
@@ -96,7 +97,7 @@ std::string lacks_streams() {
         const folder here;
         error = co_await bind_error(here.file());
     });
-    return error ? "no Unix sockets here: " + error.message() : "";
+    return error ? "no Unix sockets here: " + support::with_number(error) : "";
 }
 std::string lacks_datagrams() {
     std::error_code error;
@@ -104,12 +105,12 @@ std::string lacks_datagrams() {
         const folder here;
         error = co_await datagram_bind_error(here.file());
     });
-    return error ? "no Unix datagrams here: " + error.message() : "";
+    return error ? "no Unix datagrams here: " + support::with_number(error) : "";
 }
 std::string lacks_abstract_names() {
     std::error_code error;
     in_a_context([&]() -> task<> { error = co_await bind_error(unix_path::abstract("plait probes")); });
-    return error ? "no abstract names here: " + error.message() : "";
+    return error ? "no abstract names here: " + support::with_number(error) : "";
 }
 
 #define NEEDS(what)                                                                                          \
