@@ -593,7 +593,8 @@ class frame_writer {
     }
     write_awaitable write(std::string_view payload) noexcept { return write(as_bytes(payload)); }
 
-    /// Completes when the kernel, or the stream, has taken everything that was written.
+    /// Completes when the kernel, or the stream, has taken everything that was written. Cancelling it loses nothing: a
+    /// later flush goes on at its byte. Fails with errc::canceled, or with what a send failed with, which stays.
     task<io_result<void>> flush() { return sink_.flush(stream_); }
 
     /// The stream and the codec underneath.

@@ -76,7 +76,8 @@ class PLAIT_API stream_socket : public socket_handle {
         return {send_op(), std::as_bytes(std::span(text)), false};
     }
 
-    /// Sends all of `bytes`; after an error bytes() tells how many had left.
+    /// Sends all of `bytes`. After an error, a cancellation included, bytes() tells how many had left. Otherwise like
+    /// send().
     send_awaitable send_all(std::span<const std::byte> bytes) noexcept { return {send_op(), bytes, true}; }
     send_awaitable send_all(std::string_view text) noexcept {
         return {send_op(), std::as_bytes(std::span(text)), true};
@@ -87,8 +88,8 @@ class PLAIT_API stream_socket : public socket_handle {
         return {send_op(), pieces};
     }
 
-    /// Half-close: sends what was collected, then tells the peer that no more comes. Receiving goes on.
-    /// shutdown(2).
+    /// Half-close: sends what was collected, then tells the peer that no more comes. Receiving goes on. Completes when
+    /// the system has been told. Fails with errc::canceled, what a send fails with, or not_connected. shutdown(2).
     task<io_result<void>> shutdown_send();
 
     /// Polite close: sends what was collected, half-closes, discards input until the peer ends or two seconds have
