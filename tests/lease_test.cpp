@@ -462,6 +462,39 @@ TEST_CASE("a load that comes in waves allocates no buffers once the pool has its
     CHECK(memory.live == 0);
 }
 
+TEST_CASE("connections that find the pool empty together make it grow by what they need", "[lease]") {
+    constexpr std::size_t count = 64, message = 1000, block = 4096;
+    counting_resource memory;
+    auto body = [&]() -> task<> {
+        auto listener = co_await support::loopback_listener();
+        std::deque<support::stream_pair> pairs;
+        for (std::size_t i = 0; i < count; ++i) pairs.push_back(co_await support::connected_pair(listener));
+        std::vector<lease> held;
+        for (int round = 0; round < 2; ++round) {
+            auto receives = [&](support::stream_pair& pair) -> task<> {
+                for (std::size_t came = 0; came < message; came += held.back().size()) {
+                    auto got = co_await pair.near.recv();
+                    support::must(got.has_value(), "recv");
+                    held.push_back(std::move(*got));
+                }
+            };
+            const std::vector<std::byte> bytes(message);
+            auto sends = [&](support::stream_pair& pair) -> task<> {
+                static_cast<void>(co_await pair.far.send_all(bytes));
+            };
+            task_group group;
+            for (support::stream_pair& pair : pairs) group.spawn(receives, std::ref(pair));
+            co_await plait::yield(); // all of them wait before anything is sent
+            for (support::stream_pair& pair : pairs) group.spawn(sends, std::ref(pair));
+            co_await group.join();
+            held.clear();
+        }
+    };
+    plait::run(body(), context_options().memory_resource(&memory).buffer_pool(1, 1000, block));
+    CHECK(memory.peak >= count * message);
+    CHECK(memory.peak <= 4 * count * message);
+}
+
 // --- one order of bytes for all verbs ------------------------------------------------------------------------------
 
 TEST_CASE("receives of all kinds mixed on one stream keep the order of the bytes", "[lease]") {

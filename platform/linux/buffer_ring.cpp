@@ -98,6 +98,8 @@ bool buffer_ring::add_blocks(unsigned count) noexcept {
 
 bool buffer_ring::grow() noexcept {
     surplus_ = 0;
+    // Many sockets find the pool empty together, and it may have grown for another one.
+    if (kernels_ > 0) return true;
     return add_blocks(std::max(1U, live_ / 2));
 }
 

@@ -33,7 +33,8 @@ class buffer_ring {
     /// Takes note of `size` bytes that a completion with these flags says were received.
     received take(unsigned completion_flags, std::size_t size) noexcept;
 
-    /// After the kernel ran out: more buffers. False when the pool is as large as it may be, or memory is out.
+    /// After the kernel ran out: more buffers, unless it has some by now. False when the pool is as large as it may
+    /// be, or memory is out.
     bool grow() noexcept;
 
     /// The ring is gone; what leases still refer to lives on until they end.
