@@ -479,6 +479,36 @@ TEST_CASE("a closed listener refuses, and resets who was not accepted", "[tcp]")
     });
 }
 
+TEST_CASE("a stream may go while the news of its bytes waits behind another's", "[tcp]") {
+    in_a_context([]() -> task<> {
+        auto listener = co_await support::loopback_listener();
+        for (std::size_t round = 0; round < scaled(50); ++round) {
+            std::vector<support::stream_pair> pairs;
+            for (int i = 0; i < 3; ++i) pairs.push_back(co_await support::connected_pair(listener));
+            for (auto& pair : pairs) { // the driver has seen them all
+                co_await pair.far.send_all("x");
+                co_await pair.near.recv();
+            }
+            int came = 0;
+            auto receives = [&](std::size_t mine) -> task<> {
+                auto got = co_await pairs[mine].near.recv();
+                if (!got) co_return;
+                ++came;
+                for (std::size_t i = 0; i < pairs.size(); ++i)
+                    if (i != mine) pairs[i].near = tcp_stream();
+            };
+            const std::string much(40'000, 'y');
+            auto sends = [&](std::size_t mine) -> task<> { co_await pairs[mine].far.send_all(much); };
+            task_group group;
+            for (std::size_t i = 0; i < pairs.size(); ++i) group.spawn(receives, i);
+            co_await plait::yield();
+            for (std::size_t i = 0; i < pairs.size(); ++i) group.spawn(sends, i);
+            co_await group.join();
+            CHECK(came >= 1);
+        }
+    });
+}
+
 TEST_CASE("streams and listeners outlive their context as closed ones", "[tcp]") {
     std::optional<support::stream_pair> pair;
     tcp_listener listener;

