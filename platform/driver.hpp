@@ -92,6 +92,13 @@ class driver {
                                  native_socket& out) = 0;
     virtual status open_stream(const endpoint& peer, native_socket& out) = 0;
 
+    /// Whether several listeners may share a port, and the system spreads connections over them. They are opened with
+    /// reuse_port; the first one without, and is given the option afterwards.
+    virtual bool shares_ports() const noexcept { return false; }
+
+    /// Gives a socket that another driver of this process has made the mode that this one needs.
+    virtual status prepare(native_socket) noexcept { return {}; }
+
     // Not every driver has datagrams.
     virtual status open_datagram(const endpoint&, const udp_options&, native_socket&) {
         return std::make_error_code(std::errc::operation_not_supported);
@@ -209,6 +216,9 @@ std::uint32_t index_of_interface(const char* name) noexcept;
 /// be there twice. Blocks, for many seconds perhaps; any thread may call it, also when no driver was made yet.
 /// getaddrinfo(3); its errors as errc::host_not_found and those that follow it.
 status look_up(const std::string& host, const std::string& service, std::vector<endpoint>& found);
+
+/// Closes a socket of no driver's; any thread.
+void close_handle(native_socket handle) noexcept;
 
 /// Removes the file if it is the one with that identity.
 void remove_socket_file(const unix_path& path, const file_identity& identity) noexcept;

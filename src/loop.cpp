@@ -60,7 +60,7 @@ class running_loop {
 
 // --- mailbox -----------------------------------------------------------------------------------------------
 
-bool mailbox::push(std::unique_ptr<posted> item) noexcept {
+bool mailbox::push(std::unique_ptr<posted>&& item) noexcept {
     posted* head = head_.load(std::memory_order_relaxed);
     do {
         if (head == &end_of_posts) return false;
@@ -665,9 +665,9 @@ void loop::close_everything() noexcept {
 // --- draining and stopping -----------------------------------------------------------------------------------
 
 void loop::begin_drain() {
+    box->drain_requested.store(false, std::memory_order_relaxed);
     if (draining) return;
     draining = true;
-    box->drain_requested.store(false, std::memory_order_relaxed);
     sockets.for_each([this](socket_state& socket) {
         operation& op = socket.receive;
         if (op.in_flight && op.boundary && socket.drainable && op.transferred == 0 && !op.canceling) {

@@ -19,6 +19,8 @@
 namespace plait::inline v1 {
 namespace detail {
 
+class core_team;
+
 class mailbox {
   public:
     explicit mailbox(std::shared_ptr<waker> wake) noexcept : waker_(std::move(wake)) {}
@@ -27,7 +29,8 @@ class mailbox {
     ~mailbox() { discard(head_.exchange(nullptr)); }
 
     // Any thread.
-    bool push(std::unique_ptr<posted> item) noexcept;
+    /// False: closed, and `item` is still the caller's.
+    bool push(std::unique_ptr<posted>&& item) noexcept;
     void request(std::atomic<bool>& what) noexcept;
     std::atomic<bool> drain_requested{false};
     std::atomic<bool> stop_requested{false};
@@ -101,9 +104,11 @@ class loop final : public loop_core {
     list<socket_state> sockets;
     bool draining = false;
     bool stopping = false;
-    list<loop_hook> drain_hooks;  ///< called once, when draining begins
-    list<loop_hook> signal_hooks; ///< called after every sleep
-    steady_time turn_time{};      ///< when the system was last asked
+    std::shared_ptr<core_team> team; ///< of run_per_core()
+    std::size_t core = 0;            ///< which of its contexts this is
+    list<loop_hook> drain_hooks;     ///< called once, when draining begins
+    list<loop_hook> signal_hooks;    ///< called after every sleep
+    steady_time turn_time{};         ///< when the system was last asked
     void begin_drain();
     void begin_stop();
 

@@ -1,6 +1,7 @@
 #include <plait/serve.hpp>
 
 #include "src/loop.hpp"
+#include "src/per_core.hpp"
 
 namespace plait::inline v1 {
 namespace detail {
@@ -27,32 +28,8 @@ bool of_one_connection(std::error_code error) noexcept {
 
 } // namespace
 
-/// Waits until a session has ended. Draining does not end it: who waits in the backlog is still served.
-struct server::slot_wait : pending {
-    explicit slot_wait(server& server) noexcept : pending(type), owner(server) {}
-    ~slot_wait() { owner.waiting_for_slot_ = nullptr; }
-
-    using plait_awaitable_tag = void;
-    bool await_ready() const noexcept { return false; }
-    template <environment_promise P>
-    bool await_suspend(std::coroutine_handle<P> handle) {
-        if (!begin_wait(*this, handle, handle.promise().plait_environment())) return false;
-        owner.waiting_for_slot_ = this;
-        return true;
-    }
-    void await_resume() const noexcept {}
-
-    static void cancel(pending& self) noexcept {
-        static_cast<slot_wait&>(self).owner.waiting_for_slot_ = nullptr;
-        make_ready(self);
-    }
-    static constexpr pending_type type{"session slot", &slot_wait::cancel};
-
-    server& owner;
-};
-
-server::server(environment& env, socket_state* listener, const serve_options& options)
-    : env_(env), loop_(*env.context), outer_(env.cancel), listener_(listener), options_(options),
+server::server(environment& env, const serve_options& options)
+    : env_(env), loop_(*env.context), outer_(env.cancel), options_(options),
       signals_(options.stop_on(), [](loop_hook& hook) noexcept {
           auto& self = static_cast<signal_hook&>(static_cast<signal_watch&>(hook));
           while (self.arrived() != 0) {
@@ -63,7 +40,6 @@ server::server(environment& env, socket_state* listener, const serve_options& op
                   self.owner->loop_.begin_drain();
           }
       }) {
-    listener->drainable = true;
     on_drain_.owner = deadline_.owner = signals_.owner = this;
     on_drain_.call = [](loop_hook& hook) noexcept { static_cast<drain_hook&>(hook).owner->drain_began(); };
     deadline_.fire = [](timer& due) noexcept {
@@ -85,12 +61,30 @@ server::~server() {
     loop_.stop_closing_on(options_.stop_on());
 }
 
+void server::listen_at(socket_state& listener) noexcept {
+    listener_ = &listener;
+    listener.drainable = true;
+}
+
+void server::announce() const {
+    if (endpoint local;
+        options_.on_listening() && loop_.system->local_endpoint(listener_->handle, local).ok())
+        return options_.on_listening()(local);
+    if (unix_path local;
+        options_.on_listening_path() && loop_.system->unix_name(listener_->handle, false, local).ok())
+        options_.on_listening_path()(local);
+}
+
 void server::drain_began() noexcept {
     deadline_.arm(loop_, saturated_add(loop_.system->now(), options_.drain_timeout()));
+    if (loop_.team) loop_.team->request_drain();
 }
 
 /// A second signal: nobody wants to wait any longer, not for goodbyes either.
-void server::stop_now() noexcept { loop_.begin_stop(); }
+void server::stop_now() noexcept {
+    loop_.begin_stop();
+    if (loop_.team) loop_.team->request_stop();
+}
 
 task<bool> server::accept_failed(std::error_code error) {
     if (exhausted(error)) {
@@ -106,7 +100,7 @@ task<bool> server::accept_failed(std::error_code error) {
 task<> server::wait_for_slot() {
     loop_.system->pause_accept(*listener_);
     while (sessions.size() >= options_.max_connections()) {
-        slot_wait slot(*this);
+        wake_up slot(*this, wake_up::for_slot);
         co_await slot;
         if (scope_.cancelled) break;
     }
@@ -135,7 +129,12 @@ void server::report(std::error_code error, const endpoint& peer) const {
 }
 
 void server::session_ended() noexcept {
-    if (slot_wait* waiting = std::exchange(waiting_for_slot_, nullptr)) make_ready(*waiting);
+    if (shared_) shared_->session_ended();
+    wake();
+}
+
+void server::wake() noexcept {
+    if (wake_up* waiting = std::exchange(waiting_, nullptr)) make_ready(*waiting);
 }
 
 /// The scope of a session with an idle time-out, and the timer that cancels it.

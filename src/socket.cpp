@@ -93,15 +93,21 @@ io_result<std::size_t> take_send(operation& op) noexcept {
 }
 
 io_result<socket_state*> accept_operation::take() noexcept {
+    loop* const context = op_ ? op_->socket->context : nullptr;
+    const auto accepted = take_handle();
+    if (!accepted) return {accepted.raw_status(), 0};
+    return context->adopt(*accepted, socket_kind::stream);
+}
+
+io_result<native_socket> accept_operation::take_handle() noexcept {
     if (!op_) return {not_open(), 0};
     operation& op = ended();
     const status result = settle_await(op);
     const native_socket accepted = result.ok() ? op.accepted : no_socket;
-    loop* const context = op.socket->context;
-    if (context) ++context->system->metrics().accepts;
+    if (loop* context = op.socket->context) ++context->system->metrics().accepts;
     free_operation(op);
     if (!result.ok()) return {result, 0};
-    return context->adopt(accepted, socket_kind::stream);
+    return accepted;
 }
 
 io_result<void> take_connect(operation& op) noexcept {

@@ -553,3 +553,17 @@ TEST_CASE("a context with the smallest queues, or one that polls before it sleep
     };
     CHECK(plait::run(sleeper(), plait::context_options().poll_before_sleep(100us)));
 }
+
+TEST_CASE("a drain that was asked for twice lets the loop sleep", "[io_context]") {
+    auto body = []() -> task<> {
+        io_context& context = co_await plait::this_context();
+        for (int i = 0; i < 2; ++i) {
+            context.request_drain();
+            for (int turns = 0; turns < 3; ++turns) co_await plait::yield();
+        }
+        const auto before = context.metrics().turns;
+        static_cast<void>(co_await plait::sleep_for(50ms));
+        CHECK(context.metrics().turns - before < 50); // one or two, and thousands if it does not sleep
+    };
+    plait::run(body());
+}

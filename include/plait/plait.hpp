@@ -9,6 +9,7 @@
 #include <plait/io_context.hpp>
 #include <plait/lease.hpp>
 #include <plait/offload.hpp>
+#include <plait/per_core.hpp>
 #include <plait/resolve.hpp>
 #include <plait/result.hpp>
 #include <plait/serve.hpp>

@@ -70,7 +70,7 @@ struct child::promise_type final : promise_base, child_base {
 
 template <class F, class... A>
 child run_child(F function, A... arguments) {
-    co_await std::invoke(std::move(function), std::move(arguments)...);
+    static_cast<void>(co_await std::invoke(std::move(function), std::move(arguments)...));
 }
 
 inline child run_child_task(task<> work) { co_await std::move(work); }

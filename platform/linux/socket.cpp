@@ -3,6 +3,7 @@
 #include <plait/tcp.hpp>
 #include <plait/udp.hpp>
 
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -166,6 +167,14 @@ status linux_driver::open_listener(const endpoint& local, const listen_options& 
     return {};
 }
 
+status linux_driver::prepare(native_socket handle) noexcept {
+    metrics_.system_calls += 2;
+    const int descriptor = descriptor_of(handle);
+    const int flags = ::fcntl(descriptor, F_GETFL);
+    const int wanted = (flags & ~O_NONBLOCK) | (extra_socket_flags_ & SOCK_NONBLOCK ? O_NONBLOCK : 0);
+    return flags >= 0 && ::fcntl(descriptor, F_SETFL, wanted) == 0 ? status() : last_error();
+}
+
 status linux_driver::open_stream(const endpoint& peer, native_socket& out) {
     metrics_.system_calls += 2;
     const int type = SOCK_STREAM | SOCK_CLOEXEC | extra_socket_flags_;
@@ -232,6 +241,8 @@ status linux_driver::set_membership(native_socket handle, const ip_address& grou
     return set_option(handle, IPPROTO_IP, join ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP,
                       std::as_bytes(std::span(&wanted, 1)));
 }
+
+void close_handle(native_socket handle) noexcept { ::close(descriptor_of(handle)); }
 
 void linux_driver::close(native_socket handle) noexcept {
     ++metrics_.system_calls;

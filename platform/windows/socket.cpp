@@ -320,6 +320,8 @@ status winsock_driver::set_membership(native_socket handle, const ip_address& gr
                       std::as_bytes(std::span(&wanted, 1)));
 }
 
+void close_handle(native_socket handle) noexcept { ::closesocket(socket_of(handle)); }
+
 void winsock_driver::close(native_socket handle) noexcept {
     ++metrics_.system_calls;
     ::closesocket(socket_of(handle));

@@ -78,6 +78,8 @@ class accept_operation : protected operation_awaitable {
   protected:
     /// The state block of the accepted stream.
     PLAIT_API io_result<socket_state*> take() noexcept;
+    /// The accepted socket itself; the caller's now, and no driver's yet.
+    PLAIT_API io_result<native_socket> take_handle() noexcept;
 };
 
 } // namespace detail
