@@ -16,6 +16,9 @@ constinit thread_local loop* running = nullptr;
 /// Operations that may complete at once before the loop looks at everybody else again.
 constexpr int inline_completions_per_turn = 256;
 
+/// Room for the first frames of a turn; with less, sixteen small ones are moved once already.
+constexpr std::size_t first_output = 2048;
+
 /// A writer that waits for room goes on when less than this is collected.
 constexpr std::size_t room_again = 32 * 1024;
 
@@ -493,7 +496,7 @@ std::byte* loop::collect(socket_state& socket, std::size_t bytes) {
     if (!socket.output) socket.output = ::new (allocate(sizeof(outbox))) outbox(socket);
     queue_flush(*socket.output);
     byte_buffer& collecting = socket.output->collecting;
-    std::byte* room = collecting.prepare(bytes).data();
+    std::byte* room = collecting.prepare(collecting.empty() ? std::max(bytes, first_output) : bytes).data();
     collecting.commit(bytes);
     return room;
 }

@@ -305,8 +305,9 @@ void epoll_driver::poll(steady_time deadline) {
     ++metrics_.system_calls;
     handled_ = 0;
     const int most = static_cast<int>(events_.size());
-    const auto left = deadline == steady_time::min() ? steady_duration::zero() : deadline - now();
     const bool forever = deadline == steady_time::max();
+    const bool at_once = deadline == steady_time::min();
+    const steady_duration left = forever || at_once ? steady_duration::zero() : deadline - now();
     if (nanoseconds_) {
         timespec span{};
         if (left.count() > 0) {

@@ -91,6 +91,7 @@ class uring_driver final : public linux_driver {
     message& next_message();
     void submit();
     void take_completions();
+    const io_uring_cqe* first_completion() const noexcept;
     void on_completion(std::uint64_t user_data, int result, unsigned flags);
     void on_operation(operation& op, int result, unsigned flags);
     void on_room(operation& op, int result);
@@ -266,6 +267,15 @@ void uring_driver::wait(steady_time deadline) {
     take_completions();
 }
 
+/// The one to take next. (io_uring_peek_cqe would enter the kernel for more when there are none, while those that were
+/// taken wait for their coroutines.)
+const io_uring_cqe* uring_driver::first_completion() const noexcept {
+    unsigned head = 0;
+    const io_uring_cqe* cqe = nullptr;
+    io_uring_for_each_cqe(&ring_, head, cqe) break;
+    return cqe;
+}
+
 void uring_driver::take_completions() {
     for (;;) {
         // The backlog is older than what the ring holds, also what was added to it just now.
@@ -274,12 +284,12 @@ void uring_driver::take_completions() {
             for (const io_uring_cqe& cqe : batch) on_completion(cqe.user_data, cqe.res, cqe.flags);
             continue;
         }
-        io_uring_cqe* cqe = nullptr;
-        if (io_uring_peek_cqe(&ring_, &cqe) != 0) return;
+        const io_uring_cqe* cqe = first_completion();
+        if (!cqe) return;
         const std::uint64_t user_data = cqe->user_data;
         const int result = cqe->res;
         const unsigned flags = cqe->flags;
-        io_uring_cqe_seen(&ring_, cqe); // first: handling it may need room in the queues
+        io_uring_cq_advance(&ring_, 1); // first: handling it may need room in the queues
         on_completion(user_data, result, flags);
     }
 }
