@@ -233,6 +233,10 @@ status native_error(int code) noexcept;
 status watch_signal(int signal, const std::shared_ptr<waker>& wake) noexcept;
 void unwatch_signal(int signal, const std::shared_ptr<waker>& wake) noexcept;
 std::uint64_t signal_arrivals(int signal) noexcept;
+/// Of all signals that are watched; it changes after the count of the one, and before the wake-up.
+std::uint64_t signal_arrivals() noexcept;
+/// What asks a program for a dump.
+extern const int dump_signal;
 
 /// Calls `last` with `what` on the calling thread when it ends, and tells it whether the thread's thread_local objects
 /// are still there. Once on each thread. False when the system cannot.

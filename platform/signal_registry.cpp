@@ -13,6 +13,7 @@ constexpr std::size_t most_wakers = 256;
 
 /// What handlers touch: lock-free, and nothing is freed while a handler looks at it.
 std::array<std::atomic<std::uint64_t>, signal_limit> arrivals{};
+std::atomic<std::uint64_t> all_arrivals{0};
 std::array<std::atomic<waker*>, most_wakers> wakers{};
 std::atomic<int> handlers_running{0};
 
@@ -36,6 +37,7 @@ std::size_t slot_of(const std::shared_ptr<waker>& wake) noexcept {
 void signal_arrived(int number) noexcept {
     handlers_running.fetch_add(1);
     arrivals[static_cast<std::size_t>(number)].fetch_add(1);
+    all_arrivals.fetch_add(1);
     for (std::atomic<waker*>& slot : wakers)
         if (waker* wake = slot.load()) wake->wake();
     handlers_running.fetch_sub(1);
@@ -72,6 +74,8 @@ void unwatch_signal(int number, const std::shared_ptr<waker>& wake) noexcept {
 std::uint64_t signal_arrivals(int number) noexcept {
     return number > 0 && number < signal_limit ? arrivals[static_cast<std::size_t>(number)].load() : 0;
 }
+
+std::uint64_t signal_arrivals() noexcept { return all_arrivals.load(); }
 
 } // namespace detail
 } // namespace plait::inline v1

@@ -35,7 +35,8 @@ struct outside_wait::done::shared {
     std::shared_ptr<mailbox> box;
 };
 
-outside_wait::outside_wait() noexcept : wait_(outside_type) {}
+outside_wait::outside_wait() noexcept : outside_wait(outside_type) {}
+outside_wait::outside_wait(const pending_type& kind) noexcept : wait_(kind) {}
 
 outside_wait::~outside_wait() {
     if (shared_) shared_->target = nullptr;
@@ -44,6 +45,8 @@ outside_wait::~outside_wait() {
 outside_wait::done outside_wait::begin(std::coroutine_handle<> waiter, environment& env) {
     wait_.waiter = waiter;
     wait_.waiting = &env;
+    wait_.since = env.context->stamp;
+    env.context->unscoped.push_back(wait_);
     shared_ = std::make_shared<done::shared>();
     shared_->target = &wait_;
     shared_->box = env.context->box;

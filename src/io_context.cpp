@@ -27,7 +27,7 @@ void io_context::request_stop() noexcept { mailbox_->request(mailbox_->stop_requ
 plait::backend io_context::backend() const noexcept { return loop_->system->backend(); }
 std::string_view io_context::backend_reason() const noexcept { return loop_->reason; }
 struct metrics io_context::metrics() const noexcept {
-    return loop_->system->metrics();
+    return loop_->metrics();
 }
 
 io_context& this_context::await_resume() const noexcept { return loop_->facade; }

@@ -27,9 +27,9 @@ void cancel_operation(pending& wait) noexcept {
     op.waiting->context->cancel(op);
 }
 
-constexpr pending_type receive_type{"recv", cancel_operation};
-constexpr pending_type send_type{"send", cancel_operation};
-constexpr pending_type accept_type{"accept", cancel_operation};
+constexpr pending_type receive_type{"recv", cancel_operation, describe_operation};
+constexpr pending_type send_type{"send", cancel_operation, describe_operation};
+constexpr pending_type accept_type{"accept", cancel_operation, describe_operation};
 constexpr pending_type flush_type{"flush", cancel_operation};
 
 /// No driver can be had, and this is why. An error code alone would not tell what helps.
@@ -142,6 +142,7 @@ socket_state::socket_state(loop& owner, socket_kind what, native_socket native, 
 loop::loop(io_context& owner, context_options&& chosen) : facade(owner), options(std::move(chosen)) {
     system = make_driver(options, reason);
     if (!system) refuse(reason);
+    made_ = turn_time = system->now();
     if (reason.starts_with("io_uring_setup")) event(event_info::kind::fallback, {}, reason);
     box = std::make_shared<mailbox>(system->get_waker());
     root_scope.enter(*this, nullptr);
@@ -155,12 +156,14 @@ loop::~loop() {
     PLAIT_ASSERT(!open || thread_ == std::this_thread::get_id(),
                  "a context with open sockets is destroyed by another thread than the one that ran it");
     running_loop here(this);
+    resumed_at(system->now());
     begin_stop();
     // Whoever still waits is resumed, as cancelled; plait's own tasks have ended with run().
     for (int turns = 0; turns < 1000 && !done(); ++turns) turn();
     box->run_all(true);
     close_everything();
     delete closers;
+    if (dump_requests_watched_) unwatch_signal(dump_signal, box->get_waker());
 }
 
 /// Whether there is nothing left to turn for: run()'s task has ended, or, in the destructor, every coroutine has
@@ -181,6 +184,8 @@ void loop::run(task<> root) {
     thread_ = std::this_thread::get_id();
     system->enter_thread();
     box->open();
+    resumed_at(system->now());
+    heap_blocks_at_start_ = heap_blocks();
     std::optional<std::stop_callback<std::function<void()>>> on_stop;
     if (options.stop().stop_possible())
         on_stop.emplace(options.stop(), [to = box] { to->request(to->stop_requested); });
@@ -194,7 +199,14 @@ void loop::run(task<> root) {
     root_ = nullptr;
     closing_signals_.reset();
     box->run_all(true);
+    system->metrics().allocations += heap_blocks() - heap_blocks_at_start_;
     group.end_join();
+}
+
+struct metrics loop::metrics() const noexcept {
+    struct metrics counted = system->metrics();
+    if (running == this && runs()) counted.allocations += heap_blocks() - heap_blocks_at_start_;
+    return counted;
 }
 
 void loop::turn() {
@@ -208,6 +220,8 @@ void loop::turn() {
     flush_outputs();
 
     bool block = ready.empty() && system->completed().empty() && system->closed().empty() && !done();
+    if (block) turn_ended(system->now()); // to sleep is no part of it
+    const bool ended = block;
     if (block && options.poll_before_sleep().count() > 0) {
         const steady_time until = system->now() + options.poll_before_sleep();
         do system->wait(steady_time::min());
@@ -220,14 +234,34 @@ void loop::turn() {
     } else {
         system->wait(steady_time::min());
     }
-    turn_time = system->now();
+    const steady_time now = system->now();
+    if (!ended) turn_ended(now);
+    resumed_at(now);
     call_signal_hooks();
     if (closing_signals_ && closers->size() == 0) closing_signals_.reset();
     settle_completions();
 }
 
+void loop::resumed_at(steady_time now) noexcept {
+    turn_time = now;
+    stamp = stamp_of(now);
+}
+
+void loop::turn_ended(steady_time now) {
+    const std::chrono::nanoseconds took = now - turn_time;
+    if (took > system->metrics().longest_turn) system->metrics().longest_turn = took;
+    if (took < options.slow_turn()) return;
+    const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(took).count();
+    event(event_info::kind::slow_turn, {},
+          "a turn of the loop took " + std::to_string(milliseconds) +
+              " ms, and kept all other tasks waiting");
+}
+
 /// One hook may unlink others: a signal that stops everything ends the waits for all signals.
 void loop::call_signal_hooks() {
+    const std::uint64_t arrivals = signal_arrivals();
+    if (arrivals == signals_seen_) return;
+    signals_seen_ = arrivals;
     list<loop_hook> asked;
     asked.append(signal_hooks);
     while (!asked.empty()) {
@@ -238,10 +272,9 @@ void loop::call_signal_hooks() {
 }
 
 void loop::run_ready() {
-    list<pending> batch;
-    batch.append(ready);
-    while (!batch.empty()) {
-        pending& wait = batch.pop_front();
+    resuming.append(ready);
+    while (!resuming.empty()) {
+        pending& wait = resuming.pop_front();
         resume(wait.waiter);
     }
 }
@@ -540,10 +573,12 @@ void loop::flush_outputs() {
 void loop::output_left(outbox& output) {
     operation& op = output.flush;
     socket_state& socket = *op.socket;
-    if (socket.closing) return free_if_unused(socket); // dropped: what is left goes with it
-    if (op.result.ok() && op.size > 0) {
+    if (!socket.closing && op.result.ok() && op.size > 0) {
         if (drive(op)) return;
     }
+    ++system->metrics().sends;
+    system->metrics().bytes_sent += op.transferred;
+    if (socket.closing) return free_if_unused(socket); // dropped: what is left goes with it
     if (!op.result.ok()) socket.send_failure = op.result;
     output.sending.reset();
     if (socket.send_failure.ok() && !output.collecting.empty()) {

@@ -101,16 +101,31 @@ class loop final : public loop_core {
     std::shared_ptr<mailbox> box;
     scope root_scope;
     list<pending> ready;
+    // For a dump, which has to find every wait: what is in no scope that begins at root_scope.
+    list<pending> resuming; ///< was ready when this turn began
+    list<pending> unscoped; ///< joins, calls of other threads, and what was cancelled and has not ended
+    list<scope> loose;      ///< of task_groups that nobody joins yet
     list<socket_state> sockets;
     bool draining = false;
     bool stopping = false;
     std::shared_ptr<core_team> team; ///< of run_per_core()
     std::size_t core = 0;            ///< which of its contexts this is
     list<loop_hook> drain_hooks;     ///< called once, when draining begins
-    list<loop_hook> signal_hooks;    ///< called after every sleep
+    list<loop_hook> signal_hooks;    ///< called after a sleep in which signals came
     steady_time turn_time{};         ///< when the system was last asked
+    std::uint32_t stamp = 0;         ///< turn_time, as waits take note of it
+    /// In steps of 10 ms since the context was made; more than a year fits.
+    std::uint32_t stamp_of(steady_time at) const noexcept {
+        return static_cast<std::uint32_t>((at - made_) / std::chrono::milliseconds(10));
+    }
+    std::uint64_t dump_requests_seen = 0;
+    status watch_dump_requests() noexcept;
     void begin_drain();
     void begin_stop();
+
+    /// The group of the run() under way, or nullptr.
+    const task_group* root_group() const noexcept { return root_; }
+    struct metrics metrics() const noexcept;
 
     task_group* closers = nullptr; ///< polite closes that outlive their session
     /// A server has ended: while its sockets are still being closed politely, one of these signals cuts that short. (It
@@ -119,6 +134,9 @@ class loop final : public loop_core {
 
   private:
     void run_ready();
+    /// The loop goes on, at `now`.
+    void resumed_at(steady_time now) noexcept;
+    void turn_ended(steady_time now);
     void call_signal_hooks();
     void resume(std::coroutine_handle<> handle);
     void fire_timers();
@@ -152,9 +170,18 @@ class loop final : public loop_core {
     std::optional<closing_watch> closing_signals_;
     task_group* root_ = nullptr; ///< of the run() under way
     std::thread::id thread_;     ///< that ran it last
+    steady_time made_;
+    std::uint64_t signals_seen_ = 0;         ///< how many had arrived when the hooks were last called
+    std::uint64_t heap_blocks_at_start_ = 0; ///< of this thread, when run() began
     outbox* queued_outputs_ = nullptr;
+    bool dump_requests_watched_ = false;
     int inline_budget_ = 0; ///< operations that may still complete at once in this turn
 };
+
+/// For a dump: what an operation does, on which socket.
+std::string describe_operation(const pending& wait);
+/// "12.3 s", "5 min 2 s", "3 h 10 min", "2 d 3 h".
+std::string print_span(steady_duration span);
 
 /// The owner of `socket` is gone. Its context may be, too.
 void release_socket(socket_state& socket) noexcept;

@@ -57,6 +57,7 @@ struct free_lists {
 // emulates them on Windows). Constant-initialised, so that reaching them costs no guard.
 constinit thread_local free_lists* lists = nullptr;
 constinit thread_local bool ended = false; ///< frames that are destroyed still later go straight back
+constinit thread_local std::uint64_t from_heap = 0; ///< blocks that no list had
 
 void end_lists(void* which, bool thread_locals_live) noexcept {
     if (thread_locals_live) {
@@ -102,10 +103,13 @@ void* allocate(std::size_t size) {
             if (head) [[likely]]
                 return std::exchange(head, head->next);
         }
-        return ::operator new(block_size(index));
+        size = block_size(index);
     }
+    ++from_heap;
     return ::operator new(size);
 }
+
+std::uint64_t heap_blocks() noexcept { return from_heap; }
 
 void deallocate(void* block, std::size_t size) noexcept {
     if (free_hook take = hook.load(std::memory_order_relaxed)) [[unlikely]]

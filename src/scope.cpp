@@ -9,6 +9,7 @@ void scope::enter(loop& owner, scope* outer) noexcept {
     context = &owner;
     parent = outer;
     if (!outer) return;
+    unlink();
     outer->inner.push_back(*this);
     if (!outer->cancelled) return;
     if (parent_cancelled)
@@ -27,6 +28,7 @@ void scope::cancel() noexcept {
     cancelled = true;
     while (!waits.empty()) {
         pending& wait = waits.pop_front();
+        wait.waiting->context->unscoped.push_back(wait); // until it has ended
         wait.type->cancel(wait);
     }
     inner.for_each([](scope& child) {
@@ -49,6 +51,7 @@ bool begin_wait(pending& wait, std::coroutine_handle<> waiter, environment& env)
     }
     wait.waiter = waiter;
     wait.waiting = &env;
+    wait.since = env.context->stamp;
     env.cancel->waits.push_back(wait);
     return true;
 }

@@ -40,6 +40,7 @@ server::server(environment& env, const serve_options& options)
                   self.owner->loop_.begin_drain();
           }
       }) {
+    sessions.belongs_to(&env);
     on_drain_.owner = deadline_.owner = signals_.owner = this;
     on_drain_.call = [](loop_hook& hook) noexcept { static_cast<drain_hook&>(hook).owner->drain_began(); };
     deadline_.fire = [](timer& due) noexcept {

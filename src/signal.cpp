@@ -39,7 +39,7 @@ int signal_watch::arrived() noexcept {
 
 } // namespace detail
 
-const detail::pending_type signal_awaitable::type{"signal", &signal_awaitable::cancel};
+const detail::pending_type signal_awaitable::type{"wait_for_signal", &signal_awaitable::cancel};
 
 signal_awaitable::wait::wait(signal_list signals) noexcept
     : pending(signal_awaitable::type), signal_watch(signals, [](detail::loop_hook& hook) noexcept {
@@ -76,5 +76,60 @@ io_result<int> signal_awaitable::await_resume() noexcept {
     if (!wait_.failure.ok()) return {wait_.failure, 0};
     return wait_.signal;
 }
+
+// --- requests for a dump ---------------------------------------------------------------------------------------
+
+const detail::pending_type dump_request_awaitable::type{"wait_for_dump_request",
+                                                        &dump_request_awaitable::cancel};
+
+dump_request_awaitable::wait::wait() noexcept
+    : pending(dump_request_awaitable::type), loop_hook([](detail::loop_hook& hook) noexcept {
+          auto& self = static_cast<wait&>(hook);
+          const std::uint64_t arrived = detail::signal_arrivals(detail::dump_signal);
+          if (arrived == self.seen) return;
+          self.waiting->context->dump_requests_seen = arrived;
+          hook.unlink();
+          detail::make_ready(self);
+      }) {}
+
+dump_request_awaitable::dump_request_awaitable() noexcept = default;
+
+bool dump_request_awaitable::start(std::coroutine_handle<> waiter, detail::environment& env) {
+    if (!detail::begin_wait(wait_, waiter, env)) {
+        wait_.failure = errc::canceled;
+        return false;
+    }
+    detail::loop& context = *env.context;
+    wait_.failure = context.watch_dump_requests();
+    wait_.seen = detail::signal_arrivals(detail::dump_signal);
+    if (wait_.failure.ok() && wait_.seen == context.dump_requests_seen) {
+        context.signal_hooks.push_back(wait_);
+        return true;
+    }
+    context.dump_requests_seen = wait_.seen;
+    static_cast<detail::pending&>(wait_).unlink();
+    return false;
+}
+
+void dump_request_awaitable::cancel(detail::pending& pending) noexcept {
+    wait& self = static_cast<wait&>(pending);
+    self.failure = errc::canceled;
+    static_cast<detail::loop_hook&>(self).unlink();
+    self.waiting->cancel->notice();
+    detail::make_ready(self);
+}
+
+namespace detail {
+
+/// For the context's whole life: between two waits a request must not end the process.
+status loop::watch_dump_requests() noexcept {
+    if (dump_requests_watched_) return {};
+    dump_requests_seen = signal_arrivals(dump_signal);
+    const status failure = watch_signal(dump_signal, box->get_waker());
+    dump_requests_watched_ = failure.ok();
+    return failure;
+}
+
+} // namespace detail
 
 } // namespace plait::inline v1

@@ -76,6 +76,7 @@ io_result<lease> take_lease(operation& op) noexcept {
 status take_pieces(operation& op) noexcept {
     const status result = settle_await(op);
     if (result.is(errc::end_of_stream)) op.socket->ended = true;
+    if (loop* context = op.socket->context; context && !result.ok()) ++context->system->metrics().receives;
     free_operation(op);
     return result;
 }

@@ -51,8 +51,8 @@ struct memory_pipe {
     memory_awaitable* sender = nullptr;
 };
 
-const pending_type memory_awaitable::receive_type{"recv", &memory_awaitable::cancel};
-const pending_type memory_awaitable::send_type{"send", &memory_awaitable::cancel};
+const pending_type memory_awaitable::receive_type{"recv from a memory stream", &memory_awaitable::cancel};
+const pending_type memory_awaitable::send_type{"send to a memory stream", &memory_awaitable::cancel};
 
 memory_awaitable::memory_awaitable(std::shared_ptr<memory_pipe> pipe, std::span<std::byte> into,
                                    std::span<const std::byte> from, bool receiving) noexcept

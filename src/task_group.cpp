@@ -8,7 +8,6 @@ namespace {
 
 // A join ends when the children have; its scope reaches them, so that nothing is left to do here.
 void cancel_nothing(pending&) noexcept {}
-constexpr pending_type join_type{"join", cancel_nothing};
 
 } // namespace
 
@@ -16,8 +15,19 @@ const pending_type child_start{"start", cancel_nothing};
 
 } // namespace detail
 
-task_group::task_group() noexcept
-    : join_(detail::join_type), exceptions_at_start_(std::uncaught_exceptions()) {}
+task_group::joining::joining(const task_group& of) noexcept : pending(join_type), group(of) {}
+
+constexpr detail::pending_type task_group::join_type{"join", detail::cancel_nothing, describe_join};
+
+std::string task_group::describe_join(const detail::pending& wait) {
+    const std::size_t children = static_cast<const joining&>(wait).group.size();
+    return "join of " + std::to_string(children) + (children == 1 ? " task" : " tasks");
+}
+
+task_group::task_group(detail::location made) noexcept
+    : join_(*this), exceptions_at_start_(std::uncaught_exceptions()), made_(made) {
+    scope_.group = this;
+}
 
 task_group::~task_group() {
     if (size_ == 0) return;
@@ -40,6 +50,7 @@ void task_group::adopt(detail::child_base& child, std::coroutine_handle<> corout
     child.waiting = &env;
     env.context = loop;
     env.cancel = &scope_;
+    if (!scope_.linked()) loop->loose.push_back(scope_);
     children_.push_back(child);
     ++size_;
     loop->make_ready(child);
@@ -51,6 +62,8 @@ bool task_group::begin_join(std::coroutine_handle<> handle, detail::environment&
     scope_.enter(*env.context, env.cancel);
     join_.waiter = handle;
     join_.waiting = &env;
+    join_.since = env.context->stamp;
+    env.context->unscoped.push_back(join_);
     return true;
 }
 
@@ -58,6 +71,7 @@ void task_group::forget_join() noexcept {
     join_.unlink();
     join_.waiter = nullptr;
     scope_.leave();
+    if (size_ > 0 && detail::current_loop() == scope_.context) scope_.context->loose.push_back(scope_);
 }
 
 void task_group::end_join() {
@@ -75,7 +89,7 @@ void task_group::child_ended(detail::child_base& child) noexcept {
         exception_ = std::move(exception);
         scope_.cancel();
     }
-    if (--size_ == 0 && join_.waiter) scope_.context->make_ready(join_);
+    if (--size_ == 0 && join_.waiter) detail::make_ready(join_);
 }
 
 } // namespace plait::inline v1

@@ -6,7 +6,14 @@ namespace plait::inline v1 {
 
 // --- sleeping ------------------------------------------------------------------------------------------------
 
-const detail::pending_type sleep_awaitable::type{"sleep", &sleep_awaitable::cancel};
+const detail::pending_type sleep_awaitable::type{"sleep", &sleep_awaitable::cancel,
+                                                 &sleep_awaitable::describe};
+
+std::string sleep_awaitable::describe(const detail::pending& pending) {
+    const wait& self = static_cast<const wait&>(pending);
+    if (self.position == detail::timer::unarmed) return "sleep";
+    return "sleep, " + detail::print_span(self.deadline - detail::time_now(*self.owner)) + " left";
+}
 
 sleep_awaitable::wait::wait() noexcept : pending(sleep_awaitable::type), timer(&sleep_awaitable::fire) {}
 

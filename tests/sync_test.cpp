@@ -12,7 +12,6 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include <cstdint>
-#include <cstdio>
 #include <functional>
 #include <string>
 
@@ -66,11 +65,6 @@ task<> ask(everything& with, std::uint64_t count) {
     }
 }
 
-task<> wait_for_event(everything& with) { static_cast<void>(co_await with.go.wait()); }
-task<> wait_for_lock(everything& with) { static_cast<void>(co_await with.lock.lock()); }
-task<> wait_to_send(everything& with) { static_cast<void>(co_await with.back.send(1)); }
-task<> wait_to_receive(everything& with) { static_cast<void>(co_await with.forth.receive()); }
-
 } // namespace
 
 TEST_CASE("waiting for events, locks and channels allocates nothing", "[sync]") {
@@ -94,37 +88,4 @@ TEST_CASE("waiting for events, locks and channels allocates nothing", "[sync]") 
     plait::run(body());
     if (!support::counts_allocations()) SKIP("malloc cannot be counted in this build");
     CHECK(allocated == 0);
-}
-
-TEST_CASE("a dump says who waits for what", "[sync]") {
-    std::string text;
-    auto body = [&]() -> task<> {
-        plait::io_context& context = co_await plait::this_context();
-        everything with;
-        auto held = co_await with.lock.lock();
-        plait::task_group group;
-        group.spawn(wait_for_event, std::ref(with));
-        group.spawn(wait_for_lock, std::ref(with));
-        group.spawn(wait_to_send, std::ref(with));
-        group.spawn(wait_to_receive, std::ref(with));
-        auto look = [&]() -> task<> {
-            co_await plait::yield();
-            std::FILE* out = std::tmpfile();
-            REQUIRE(out);
-            context.dump(out);
-            std::rewind(out);
-            text.resize(4096);
-            text.resize(std::fread(text.data(), 1, text.size(), out));
-            std::fclose(out);
-            group.request_stop();
-        };
-        group.spawn(look);
-        co_await group.join();
-    };
-    plait::run(body());
-    for (const char* what :
-         {"event at ", "lock at ", "send to a channel at ", "receive from a channel at "}) {
-        INFO(what);
-        CHECK(text.find(what) != std::string::npos);
-    }
 }

@@ -112,6 +112,7 @@ class PLAIT_API outside_wait {
     using plait_awaitable_tag = void;
 
     outside_wait() noexcept;
+    explicit outside_wait(const pending_type& kind) noexcept;
     outside_wait(const outside_wait&) = delete;
     outside_wait& operator=(const outside_wait&) = delete;
     ~outside_wait();

@@ -33,6 +33,7 @@ struct event_info {
         rearmed,        ///< the system ended a multishot operation by itself; it was started again
         dropped,        ///< output, or an accepted connection, was given up
         accept_backoff, ///< descriptors or memory ran out; accepting pauses
+        slow_turn,      ///< a turn of the loop took longer than context_options::slow_turn
     };
     kind what;               ///< of which kind
     std::error_code error;   ///< the cause, where there is one
@@ -41,16 +42,23 @@ struct event_info {
 
 /// Counters since the context was made.
 struct metrics {
-    std::uint64_t accepts = 0;        ///< operations completed, by kind
-    std::uint64_t connects = 0;       ///< as before
-    std::uint64_t receives = 0;       ///< as before
-    std::uint64_t sends = 0;          ///< as before
+    std::uint64_t accepts = 0;  ///< operations that have ended, also by failing or by being cancelled
+    std::uint64_t connects = 0; ///< as before
+    std::uint64_t receives =
+        0; ///< as before; a recv_exactly is one, next() is one for each piece that arrived
+    std::uint64_t sends =
+        0; ///< as before; a send_all is one, and so is what framed writes of a turn collected
     std::uint64_t completions = 0;    ///< taken from the system
-    std::uint64_t turns = 0;          ///< of the loop
+    std::uint64_t turns = 0;          ///< of the loop; each looks at the system once, and may sleep there
     std::uint64_t system_calls = 0;   ///< made by the driver
     std::uint64_t bytes_received = 0; ///< by sockets
     std::uint64_t bytes_sent = 0;     ///< by sockets
-    std::uint64_t connections = 0;    ///< stream sockets that live now
+    std::uint64_t connections = 0;    ///< stream sockets that live now, those that connect or close included
+    /// Blocks for coroutine frames, sockets and collected output that run() took from the heap, because none of that
+    /// size lay ready for reuse. The pool that receives draw on is not in it.
+    std::uint64_t allocations = 0;
+    /// The longest time from one look at the system to the next: how long a task kept all others waiting.
+    std::chrono::nanoseconds longest_turn{0};
 };
 
 /// How a context is made. Setters chain and may all be left out.
@@ -81,6 +89,12 @@ class context_options {
         poll_ = d;
         return *this;
     }
+    /// Tells on_event of each turn of the loop that took at least this long: some task did not co_await for all that
+    /// time, or a system call blocked. Default: never.
+    context_options& slow_turn(std::chrono::nanoseconds d) noexcept {
+        slow_turn_ = d;
+        return *this;
+    }
     /// Entries of the submission and completion queue, for tests of full queues. 0: the driver's own choice.
     context_options& queue_sizes(unsigned submission, unsigned completion) noexcept {
         submission_ = submission;
@@ -102,6 +116,7 @@ class context_options {
     const std::stop_token& stop() const noexcept { return stop_; }
     const std::function<void(const event_info&)>& on_event() const noexcept { return on_event_; }
     std::chrono::nanoseconds poll_before_sleep() const noexcept { return poll_; }
+    std::chrono::nanoseconds slow_turn() const noexcept { return slow_turn_; }
     unsigned submission_queue() const noexcept { return submission_; }
     unsigned completion_queue() const noexcept { return completion_; }
     unsigned pool_initial() const noexcept { return pool_initial_; }
@@ -114,6 +129,7 @@ class context_options {
     std::stop_token stop_;
     std::function<void(const event_info&)> on_event_;
     std::chrono::nanoseconds poll_{0};
+    std::chrono::nanoseconds slow_turn_ = std::chrono::nanoseconds::max();
     unsigned submission_ = 0;
     unsigned completion_ = 0;
     unsigned pool_initial_ = 0;
@@ -205,10 +221,13 @@ class PLAIT_API io_context {
     /// Why it is this backend, and, where a better one was refused, what would help.
     std::string_view backend_reason() const noexcept;
 
-    /// The counters as they are now. Only on the loop's thread.
+    /// The counters so far. While the context runs, on its thread only.
     struct metrics metrics() const noexcept;
 
-    /// Writes a line for each suspended task: what it waits for and where.
+    /// Writes what every suspended task waits for: the operation, the local and the remote endpoint of its socket, for how
+    /// long (in steps of 10 ms, and from the beginning of the turn in which it began to wait), where its co_await stands,
+    /// and the co_awaits of the tasks above it. docs/debugging.md shows how to read it. The task that calls this is not
+    /// listed: it runs. While the context runs, on its thread only; from another one, post() it.
     void dump(std::FILE* out) const;
 
   private:

@@ -21,12 +21,15 @@ namespace detail {
 /// Runs `job` on a helper thread: an idle one, or a new one. Threads end when they were idle for a while.
 PLAIT_API void run_on_helper(std::unique_ptr<posted> job);
 
+extern PLAIT_API const pending_type offload_type;
+
 /// A coroutine's wait for a helper thread. It cannot be cancelled: the call is under way.
 class offload_wait : outside_wait {
   public:
     using outside_wait::plait_awaitable_tag;
 
-    explicit offload_wait(std::function<void()> job) noexcept : job_(std::move(job)) {}
+    explicit offload_wait(std::function<void()> job) noexcept
+        : outside_wait(offload_type), job_(std::move(job)) {}
 
     bool await_ready() const noexcept { return false; }
     template <environment_promise P>

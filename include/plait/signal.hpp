@@ -97,4 +97,37 @@ class [[nodiscard]] signal_awaitable {
 /// SIGBREAK Ctrl-Break. Fails with errc::canceled, or invalid_argument for what is no signal. sigaction(2).
 inline signal_awaitable wait_for_signal(signal_list signals) noexcept { return signal_awaitable(signals); }
 
+/// `wait_for_dump_request()`.
+class [[nodiscard]] dump_request_awaitable {
+  public:
+    using plait_awaitable_tag = void;
+
+    PLAIT_API dump_request_awaitable() noexcept;
+
+    bool await_ready() const noexcept { return false; }
+    template <detail::environment_promise P>
+    bool await_suspend(std::coroutine_handle<P> waiter) {
+        return start(waiter, waiter.promise().plait_environment());
+    }
+    io_result<void> await_resume() const noexcept { return {wait_.failure, 0}; }
+
+  private:
+    struct wait : detail::pending, detail::loop_hook {
+        wait() noexcept;
+        std::uint64_t seen = 0;
+        detail::status failure;
+    };
+    PLAIT_API bool start(std::coroutine_handle<> waiter, detail::environment& env);
+    static void cancel(detail::pending& pending) noexcept;
+    static const detail::pending_type type;
+
+    wait wait_;
+};
+
+/// Completes when somebody asks this process what it waits for: SIGUSR1; on Windows Ctrl-Break. Whoever awaits it in a
+/// loop, and answers with io_context::dump(), misses none: a request that comes between two waits ends the second, and
+/// several are one. Each context that waits is told of each request. From the first wait on and until the context is
+/// destroyed, a request does not end the process. Fails with errc::canceled, or what the system says. sigaction(2).
+inline dump_request_awaitable wait_for_dump_request() noexcept { return {}; }
+
 } // namespace plait::inline v1

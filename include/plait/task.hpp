@@ -93,14 +93,17 @@ class promise_base : public recycled_frame {
 
     std::suspend_always initial_suspend() const noexcept { return {}; }
 
+    /// (Not one argument of type location: g++ 12 would keep each in the frame.)
     template <class A>
     PLAIT_HOT auto await_transform(A&& awaitable, const char* file = __builtin_FILE(),
+                                   const char* function = __builtin_FUNCTION(),
                                    unsigned line = __builtin_LINE()) noexcept {
         static_assert(
             plait_awaitable<A>,
             "a plait::task awaits plait's own awaitables; wrap any other in resume_here(awaitable), "
             "which comes back to this task's event loop");
         environment_.awaits.file = file;
+        environment_.awaits.function = function;
         environment_.awaits.line = line;
         if constexpr (requires { static_cast<A&&>(awaitable).operator co_await(); })
             return static_cast<A&&>(awaitable).operator co_await();

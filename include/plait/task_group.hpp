@@ -9,6 +9,7 @@
 #include <plait/task.hpp>
 
 #include <functional>
+#include <string>
 #include <tuple>
 
 namespace plait::inline v1 {
@@ -83,8 +84,8 @@ inline child run_child_task(task<> work) { co_await std::move(work); }
 /// or the frame around is destroyed, are the children cancelled, drained and destroyed instead.
 class PLAIT_API task_group {
   public:
-    /// An empty group.
-    task_group() noexcept;
+    /// An empty group. `made` is for io_context::dump().
+    task_group(detail::location made = detail::location::current()) noexcept;
     task_group(const task_group&) = delete;
     task_group& operator=(const task_group&) = delete;
     /// After join(); see above.
@@ -130,6 +131,11 @@ class PLAIT_API task_group {
     /// Completes when every child has ended; see join_awaitable.
     join_awaitable join() noexcept { return join_awaitable(*this); }
 
+    // For dumps: the coroutine that joins the group, or that it belongs to until then; nullptr if nobody does yet.
+    const detail::environment* owner() const noexcept { return join_.waiter ? join_.waiting : owner_; }
+    void belongs_to(const detail::environment* owner) noexcept { owner_ = owner; }
+    detail::location made() const noexcept { return made_; }
+
     // For the library: `child` belongs to the group from now on; the loop starts `coroutine`, which has `env`.
     void adopt(detail::child_base& child, std::coroutine_handle<> coroutine, detail::environment& env);
 
@@ -151,12 +157,21 @@ class PLAIT_API task_group {
     void forget_join() noexcept;
     void child_ended(detail::child_base& child) noexcept;
 
+    struct joining : detail::pending {
+        explicit joining(const task_group& of) noexcept;
+        const task_group& group;
+    };
+    static std::string describe_join(const detail::pending& wait);
+    static const detail::pending_type join_type;
+
     detail::scope scope_;
-    detail::pending join_;
+    joining join_;
     detail::list<detail::child_base, detail::sibling> children_;
     std::size_t size_ = 0;
     int exceptions_at_start_;
     std::exception_ptr exception_;
+    const detail::environment* owner_ = nullptr;
+    detail::location made_;
 };
 
 } // namespace plait::inline v1

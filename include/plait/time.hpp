@@ -10,6 +10,7 @@
 #include <chrono>
 #include <memory>
 #include <stop_token>
+#include <string>
 
 namespace plait::inline v1 {
 
@@ -36,6 +37,7 @@ class [[nodiscard]] sleep_awaitable {
     PLAIT_API bool start(std::coroutine_handle<> waiter, detail::environment& env);
     static void fire(detail::timer& timer) noexcept;
     static void cancel(detail::pending& pending) noexcept;
+    static std::string describe(const detail::pending& pending);
     static const detail::pending_type type;
 
     wait wait_;

@@ -15,6 +15,8 @@ extern "C" void plait_on_signal(int number) { signal_arrived(number); }
 
 } // namespace
 
+const int dump_signal = SIGUSR1;
+
 status take_signal(int number) noexcept {
     struct sigaction action {};
     action.sa_handler = plait_on_signal;

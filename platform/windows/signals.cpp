@@ -40,6 +40,8 @@ BOOL WINAPI on_console_event(DWORD event) {
 
 } // namespace
 
+const int dump_signal = SIGBREAK;
+
 status take_signal(int number) noexcept {
     if (!known(number)) return std::make_error_code(std::errc::invalid_argument);
     watched_signal& entry = watched[number];

@@ -32,6 +32,8 @@ bool listeners_share_ports();
 int first_signal();
 int second_signal();
 int other_signal();
+/// What wait_for_dump_request() waits for.
+int dump_signal();
 
 /// To the calling thread, at once.
 void send_signal(int number);

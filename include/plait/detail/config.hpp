@@ -39,7 +39,14 @@ namespace detail {
 /// Where a co_await stands. clang 14 lacks std::source_location.
 struct location {
     const char* file = "";
+    const char* function = "";
     unsigned line = 0;
+
+    static constexpr location current(const char* file = __builtin_FILE(),
+                                      const char* function = __builtin_FUNCTION(),
+                                      unsigned line = __builtin_LINE()) noexcept {
+        return {file, function, line};
+    }
 };
 
 } // namespace detail

@@ -4,6 +4,7 @@
 #include <plait/detail/config.hpp>
 
 #include <cstddef>
+#include <cstdint>
 
 namespace plait::inline v1 {
 namespace detail {
@@ -12,6 +13,9 @@ namespace detail {
 /// the thread that freed it. Sanitizer builds do not recycle, so that they see a use after free.
 PLAIT_API void* allocate(std::size_t size);
 PLAIT_API void deallocate(void* block, std::size_t size) noexcept;
+
+/// How many of this thread's blocks came from the heap, because its free lists had none.
+PLAIT_API std::uint64_t heap_blocks() noexcept;
 
 /// For tests: called with each freed block; when it answers true it has taken the block over, and gives it back
 /// with release_block. nullptr takes the hook away. Call it while no other thread frees.

@@ -8,8 +8,11 @@
 #include <chrono>
 #include <coroutine>
 #include <cstdint>
+#include <string>
 
 namespace plait::inline v1 {
+
+class task_group;
 
 using steady_time = std::chrono::steady_clock::time_point;
 using steady_duration = std::chrono::steady_clock::duration;
@@ -30,9 +33,11 @@ struct environment {
 
 /// What all waits of one kind share.
 struct pending_type {
-    const char* name;
+    const char* name; ///< what a dump calls it
     /// The scope was cancelled. Requests the end of the wait; never resumes anybody.
     void (*cancel)(pending&) noexcept;
+    /// For a dump, where the name alone does not say it.
+    std::string (*describe)(const pending&) = nullptr;
 };
 
 /// One coroutine's wait. Linked into its scope while it waits, into the loop's ready queue once it is over.
@@ -40,6 +45,7 @@ struct pending : list_node {
     const pending_type* type;
     std::coroutine_handle<> waiter;
     environment* waiting = nullptr;
+    std::uint32_t since = 0; ///< loop::stamp, when it began
 
     explicit pending(const pending_type& kind) noexcept : type(&kind) {}
     /// Awaitables may be moved until they are awaited; a wait that has begun stays where it is.
@@ -53,7 +59,8 @@ struct PLAIT_API scope : list_node {
     list<pending> waits;
     list<scope> inner;
     bool cancelled = false;
-    bool noticed = false; ///< a wait inside has ended as cancelled
+    bool noticed = false;        ///< a wait inside has ended as cancelled
+    task_group* group = nullptr; ///< whose children run in this scope
     /// For shields: what to do, instead of cancel(), when the parent is cancelled.
     void (*parent_cancelled)(scope&) noexcept = nullptr;
 

@@ -39,17 +39,17 @@ struct envelope {
 struct operation : pending {
     explicit operation(const pending_type& what) noexcept : pending(what) {}
 
+    std::uint32_t piece_count = 0; ///< gathered send: pieces that are left, counted from `pieces`
     socket_state* socket = nullptr;
 
     op_kind kind = op_kind::receive;
-    bool in_flight = false;        ///< the driver has it; it will be completed exactly once
-    bool whole = false;            ///< go on until the buffers are full or empty
-    bool boundary = false;         ///< a receive that draining may end while it has no bytes
-    bool dont_wait = false;        ///< complete with would_block when nothing is there
-    bool canceling = false;        ///< driver::cancel was called for this start
-    bool drain_ended = false;      ///< canceled because the context drains
-    bool deferred = false;         ///< a send that waits for collected output to leave first
-    std::uint32_t piece_count = 0; ///< gathered send: pieces that are left, counted from `pieces`
+    bool in_flight = false;   ///< the driver has it; it will be completed exactly once
+    bool whole = false;       ///< go on until the buffers are full or empty
+    bool boundary = false;    ///< a receive that draining may end while it has no bytes
+    bool dont_wait = false;   ///< complete with would_block when nothing is there
+    bool canceling = false;   ///< driver::cancel was called for this start
+    bool drain_ended = false; ///< canceled because the context drains
+    bool deferred = false;    ///< a send that waits for collected output to leave first
 
     /// receive: where to and how much is left. send: the bytes that are left, or, gathered, data is null and
     /// `size` bytes of the first piece have left already. lease: the bytes received. receive_from, send_to: the buffer.

@@ -55,6 +55,7 @@ bool listeners_share_ports() { return true; }
 int first_signal() { return SIGUSR1; }
 int second_signal() { return SIGUSR2; }
 int other_signal() { return SIGTERM; }
+int dump_signal() { return SIGUSR1; }
 
 void send_signal(int number) { static_cast<void>(::raise(number)); }
 void send_signal_to_process(int number) { ::kill(::getpid(), number); }

@@ -118,6 +118,10 @@ int first_signal() {
 }
 int second_signal() { return SIGBREAK; }
 int other_signal() { return SIGTERM; }
+int dump_signal() {
+    have_own_console(); // as above
+    return SIGBREAK;
+}
 
 void send_signal(int number) { static_cast<void>(std::raise(number)); }
 
