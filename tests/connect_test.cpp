@@ -87,6 +87,30 @@ std::vector<endpoint> peers(E... each) {
 
 std::error_code error(std::errc what) { return std::make_error_code(what); }
 
+/// A listener that answers nobody any more, because its backlog is full; unless the system has no limit that small.
+class silent_listener {
+  public:
+    static task<silent_listener> make() {
+        auto listener = co_await support::loopback_listener(plait::listen_options().backlog(1));
+        silent_listener made(std::move(listener));
+        for (std::size_t i = 0; i < 20 && !made.is_silent; ++i) {
+            auto waiting = co_await plait::with_timeout(tcp_stream::connect(made.where()), 50ms);
+            made.is_silent = waiting.error() == errc::timed_out;
+            if (waiting) made.backlog_.push_back(std::move(*waiting));
+        }
+        co_return std::move(made);
+    }
+    endpoint where() const { return listener_.local_endpoint().value(); }
+
+    bool is_silent = false;
+
+  private:
+    explicit silent_listener(plait::tcp_listener listener) : listener_(std::move(listener)) {}
+
+    plait::tcp_listener listener_;
+    std::vector<tcp_stream> backlog_;
+};
+
 /// What the system's lookup is said to have found. For any name.
 std::vector<endpoint>& found_endpoints() {
     static std::vector<endpoint> found;
@@ -363,6 +387,30 @@ TEST_CASE("a name with a refused address and a good one leads to the good one", 
         CHECK(stream.error() == std::error_code());
         CHECK(stream->remote_endpoint().value() == v4(port_of(listener)));
     });
+}
+
+TEST_CASE("a name with a silent address and a good one leads to the good one, and leaves nothing open",
+          "[connect]") {
+    bool is_silent = true;
+    in_a_context([&]() -> task<> {
+        auto silent = co_await silent_listener::make();
+        is_silent = silent.is_silent;
+        if (!is_silent) co_return;
+        auto good = co_await support::loopback_listener();
+        const std::size_t before = support::open_descriptors();
+        {
+            const finds both({silent.where(), v4(port_of(good))});
+            auto stream = co_await tcp_stream::connect("name", "80");
+            CHECK(stream.error() == std::error_code());
+            CHECK(stream->remote_endpoint().value() == v4(port_of(good)));
+            CHECK(support::open_descriptors() == before + 1);
+        }
+        const finds one({silent.where()});
+        auto stream = co_await plait::with_timeout(tcp_stream::connect("name", "80"), 20ms);
+        CHECK(stream.error() == errc::timed_out);
+        CHECK(support::open_descriptors() == before);
+    });
+    if (!is_silent) SKIP("a listener's backlog is never full on this system");
 }
 
 TEST_CASE("a name whose addresses all refuse is refused", "[connect]") {

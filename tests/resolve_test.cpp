@@ -453,16 +453,16 @@ TEST_CASE("a context may be destroyed while lookups are under way", "[resolve]")
     const instead_of_the_system slow(answer_late);
     slow_server().close();
     std::size_t canceled = 0;
+    auto ask = [&]() -> task<> {
+        const std::error_code error = co_await error_of("slow", "7");
+        if (error == errc::canceled) ++canceled;
+    };
     std::vector<support::foreign> owners;
     {
         plait::io_context context;
         auto body = [&]() -> task<> {
             auto here = co_await plait::detail::this_environment();
             here.cancel = &here.context->root_scope; // outlives this task, as that of on(context, …) does
-            auto ask = [&]() -> task<> {
-                const std::error_code error = co_await error_of("slow", "7");
-                if (error == errc::canceled) ++canceled;
-            };
             for (std::size_t i = 0; i < 8; ++i) {
                 owners.push_back(support::carry(ask()));
                 owners.back().start(here);
