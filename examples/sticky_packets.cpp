@@ -32,7 +32,7 @@ std::string in_hex(std::span<const std::byte> bytes) {
 }
 
 // Time for what was sent to arrive, as when the receiver is busy with something else.
-plait::task<> be_busy() { static_cast<void>(co_await plait::sleep_for(50ms)); }
+plait::task<> be_busy() { co_await plait::sleep_for(50ms); }
 
 plait::task<int> show() {
     auto listener = (co_await plait::tcp_listener::bind({"127.0.0.1", 0})).value();

@@ -38,7 +38,7 @@ void sleep_awaitable::cancel(detail::pending& pending) noexcept {
     detail::make_ready(self);
 }
 
-io_result<void> sleep_awaitable::await_resume() noexcept {
+sleep_result sleep_awaitable::await_resume() noexcept {
     if (wait_.canceled) return errc::canceled;
     return {};
 }

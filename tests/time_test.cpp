@@ -47,7 +47,12 @@ task<int> stubborn(int n) {
 
 task<io_result<void>> nap(std::chrono::nanoseconds span) { co_return co_await plait::sleep_for(span); }
 
-task<> nap_quietly(std::chrono::nanoseconds span) { static_cast<void>(co_await plait::sleep_for(span)); }
+/// No compiler warns of the result that is dropped here.
+task<> nap_quietly(std::chrono::nanoseconds span) { co_await plait::sleep_for(span); }
+
+static_assert(std::is_same_v<plait::detail::await_result_t<plait::sleep_awaitable>, io_result<void>>);
+using limited_nap = decltype(plait::with_timeout(plait::sleep_for(1s), 1s));
+static_assert(std::is_same_v<limited_nap, task<io_result<void>>>);
 
 } // namespace
 

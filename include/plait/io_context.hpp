@@ -69,7 +69,8 @@ class context_options {
         backend_ = b;
         return *this;
     }
-    /// Where buffers of the context come from. It must outlive the context.
+    /// Where buffers of the context come from. It must outlive the context, and every lease that does: the last lease on
+    /// a buffer gives that back.
     context_options& memory_resource(std::pmr::memory_resource* r) noexcept {
         memory_ = r;
         return *this;

@@ -37,8 +37,14 @@ concept plait_awaitable = requires {
     typename std::remove_cvref_t<A>::plait_awaitable_tag;
 };
 
+/// A result as others keep it: see sleep_result, which only differs where it is dropped.
+template <class R>
+struct kept_result {
+    using type = R;
+};
+
 template <class A>
-using awaited_by = decltype(std::declval<A>().await_resume());
+using awaited_by = typename kept_result<decltype(std::declval<A>().await_resume())>::type;
 
 template <class A>
 struct await_result {

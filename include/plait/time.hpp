@@ -14,6 +14,20 @@
 
 namespace plait::inline v1 {
 
+/// What a sleep ends with: an io_result<void> that may be dropped, by `co_await sleep_for(1s);`, without a warning. Who
+/// goes on after a sleep that was cut short finds the next wait cancelled.
+class sleep_result : public io_result<void> {
+  public:
+    using io_result::io_result;
+};
+
+namespace detail {
+template <>
+struct kept_result<sleep_result> {
+    using type = io_result<void>;
+};
+} // namespace detail
+
 /// `sleep_for` and `sleep_until`.
 class [[nodiscard]] sleep_awaitable {
   public:
@@ -27,7 +41,7 @@ class [[nodiscard]] sleep_awaitable {
     bool await_suspend(std::coroutine_handle<P> waiter) {
         return start(waiter, waiter.promise().plait_environment());
     }
-    PLAIT_API io_result<void> await_resume() noexcept;
+    PLAIT_API sleep_result await_resume() noexcept;
 
   private:
     struct wait : detail::pending, detail::timer {
@@ -129,7 +143,7 @@ task<as_io_result<await_result_t<A>>> limited(A awaitable, steady_duration span,
     if (span != steady_duration::max()) deadline = saturated_add(time_now(*env.context), span);
     limited_scope limit(env, deadline);
     if constexpr (is_io_result<result>) {
-        auto outcome = co_await std::move(awaitable);
+        result outcome = co_await std::move(awaitable);
         if (limit.expired() && outcome.raw_status().is(errc::canceled))
             co_return result(errc::timed_out, outcome.bytes());
         co_return outcome;

@@ -89,7 +89,9 @@ class PLAIT_API stream_socket : public socket_handle {
     }
 
     /// Half-close: sends what was collected, then tells the peer that no more comes. Receiving goes on. Completes when
-    /// the system has been told. Fails with errc::canceled, what a send fails with, or not_connected. shutdown(2).
+    /// the system has been told. Fails with errc::canceled, what a send fails with, or not_connected. After a write of a
+    /// `framed` on this stream has failed or was cut off, it fails with that error and tells the peer nothing: a message
+    /// that is not whole must not look like the end of what was to be said. shutdown(2).
     task<io_result<void>> shutdown_send();
 
     /// Polite close: sends what was collected, half-closes, discards input until the peer ends or two seconds have
