@@ -191,6 +191,7 @@ constexpr varint decode_varint(std::span<const std::byte> bytes, std::size_t max
 
 namespace detail {
 
+class frame_buffer;
 template <class S>
 class frame_sink;
 
@@ -366,17 +367,10 @@ class length_prefix {
         return *this;
     }
 
-    PLAIT_HOT constexpr decoded decode(std::span<const std::byte> bytes) noexcept {
-        if (plain_ && !oversized_.pending()) [[likely]] {
-            if (bytes.size() < plain_header) return decoded::need(plain_header - bytes.size());
-            const std::size_t payload = load4(bytes.data(), little_);
-            if (payload <= max_frame_) [[likely]] {
-                const std::size_t size = plain_header + payload;
-                if (bytes.size() < size) return decoded::need(size - bytes.size());
-                return decoded::frame(size, plain_header, payload);
-            }
-        }
-        return decode_any(bytes);
+    constexpr decoded decode(std::span<const std::byte> bytes) noexcept {
+        if (oversized_.pending()) return oversized_.go_on();
+        if (bytes.size() < header()) return decoded::need(header() - bytes.size());
+        return decode_field(bytes.size(), load(bytes.data() + offset_));
     }
 
     constexpr decoded finish(std::span<const std::byte> bytes) noexcept {
@@ -408,10 +402,18 @@ class length_prefix {
   private:
     template <class S>
     friend class detail::frame_sink;
+    friend detail::frame_buffer;
 
     /// A plain header is the payload's size in four bytes, enough for any that is allowed: no other rule can be broken.
     static constexpr std::size_t plain_header = 4;
     static constexpr std::size_t plain_largest = 0x7fff'ffff;
+    static constexpr std::size_t not_plain = std::numeric_limits<std::size_t>::max();
+    /// The size of the payload, if a whole frame with such a header stands at the front.
+    PLAIT_HOT std::size_t plain_payload(std::span<const std::byte> bytes) const noexcept {
+        if (!plain_ || oversized_.pending() || bytes.size() < plain_header) return not_plain;
+        const std::size_t payload = load4(bytes.data(), little_);
+        return payload <= max_frame_ && payload <= bytes.size() - plain_header ? payload : not_plain;
+    }
     bool writes_plainly(std::size_t payload) const noexcept { return plain_ && payload <= max_frame_; }
     PLAIT_HOT void write_plain_header(std::byte* to, std::size_t payload) const noexcept {
         auto field = static_cast<std::uint32_t>(payload);
@@ -421,12 +423,6 @@ class length_prefix {
     }
 
     /// Any header, also a plain one.
-    PLAIT_COLD constexpr decoded decode_any(std::span<const std::byte> bytes) noexcept {
-        if (oversized_.pending()) return oversized_.go_on();
-        if (bytes.size() < header()) return decoded::need(header() - bytes.size());
-        return decode_field(bytes.size(), load(bytes.data() + offset_));
-    }
-
     constexpr decoded decode_field(std::size_t present, std::uint64_t field) noexcept {
         if (signed_ && field > largest()) return decoded::failed(errc::malformed_frame);
 

@@ -71,18 +71,18 @@ class epoll_driver final : public linux_driver {
     status watch(socket_state& socket) noexcept;
 
     int poll_ = -1;
-    bool nanoseconds_ = true;  ///< epoll_pwait2 is there (5.11)
-    int ready_ = 0;            ///< events there are
-    int handled_ = 0;          ///< of these
-    std::size_t received_ = 0; ///< bytes, since wait() was called
+    bool nanoseconds_ = true;    ///< epoll_pwait2 is there (5.11)
+    int ready_ = 0;              ///< events there are
+    int handled_ = 0;            ///< of these
+    bool received_much_ = false; ///< since wait() was called
     std::array<epoll_event, 256> events_;
     lease_pool* pool_;
 };
 
-/// When so many bytes were received, they are looked at before more is: they are still near the processor, and so is
-/// their memory, which the next bytes may use again. (Messages of 16 KiB take 7 % less time than with everything
-/// received first.)
-constexpr std::size_t receive_at_once = 16 * 1024;
+/// A receive of so many bytes is looked at before more is received: they are still near the processor, and so is their
+/// memory, which the next ones may use again. (Messages of 16 KiB take 7 % less time than with everything received
+/// first; with small ones, going round for a few at a time costs more than it brings.)
+constexpr std::size_t large_receive = 8 * 1024;
 
 bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULDBLOCK; }
 
@@ -178,7 +178,7 @@ bool epoll_driver::attempt_receive(operation& op) {
         finish(op, errc::end_of_stream);
     } else {
         const auto received = static_cast<std::size_t>(count);
-        received_ += received;
+        if (received >= large_receive) received_much_ = true;
         // A short read has emptied the socket; what comes later brings an edge of its own.
         if (received < room.size() && !own.hung_up) own.readable = false;
         if (op.kind == op_kind::lease) {
@@ -337,8 +337,8 @@ void epoll_driver::forget_events_of(const socket_state& socket) noexcept {
 void epoll_driver::wait(steady_time deadline) {
     if (handled_ >= ready_) poll(deadline);
     PLAIT_ASSERT(ready_ >= 0 || errno == EINTR, "epoll_wait failed in a way that has no remedy");
-    received_ = 0;
-    while (handled_ < ready_ && received_ < receive_at_once) {
+    received_much_ = false;
+    while (handled_ < ready_ && !received_much_) {
         ++metrics_.completions;
         const epoll_event event = events_[static_cast<std::size_t>(handled_++)];
         if (event.data.ptr) {

@@ -5,6 +5,7 @@
 #include <plait/detail/byte_buffer.hpp>
 #include <plait/lease.hpp>
 
+#include <concepts>
 #include <memory>
 #include <span>
 
@@ -28,12 +29,15 @@ class frame_buffer {
     template <class C>
     PLAIT_HOT bool decode(C& codec) {
         if (!ended_ && fixed_ == fixed::no && held_ && held_->bytes.size() >= held_->needed) [[likely]] {
-            const decoded said = codec.decode(held_->bytes);
-            if (said.kind() == decoded_kind::frame) [[likely]] {
-                hand_out(said);
-                return true;
+            if constexpr (std::same_as<C,
+                                       length_prefix>) { // the most usual frame, and the shortest way to it
+                const std::size_t payload = codec.plain_payload(held_->bytes);
+                if (payload != C::not_plain) [[likely]] {
+                    hand_out(C::plain_header + payload, C::plain_header, payload);
+                    return true;
+                }
             }
-            return decode_on(codec, said);
+            return decode_on(codec, codec.decode(held_->bytes));
         }
         return decode_rarely(codec);
     }
@@ -106,11 +110,11 @@ class frame_buffer {
     PLAIT_COLD bool decode_rarely(C& codec);
     template <class C>
     PLAIT_COLD bool decode_on(C& codec, decoded said);
-    PLAIT_HOT void hand_out(const decoded& frame) noexcept {
+    PLAIT_HOT void hand_out(std::size_t size, std::size_t payload_offset, std::size_t payload_size) noexcept {
         contents& held = *held_;
         held.needed = 1;
-        held.payload = {held.bytes.data() + frame.payload_offset(), frame.payload_size()};
-        held.take(frame.size());
+        held.payload = {held.bytes.data() + payload_offset, payload_size};
+        held.take(size);
         outcome_ = status();
         ++in_a_row_;
     }
@@ -173,7 +177,9 @@ bool frame_buffer::decode_on(C& codec, decoded said) {
     for (;;) {
         held.needed = 1;
         switch (said.kind()) {
-        case decoded_kind::frame: hand_out(said); return true;
+        case decoded_kind::frame:
+            hand_out(said.size(), said.payload_offset(), said.payload_size());
+            return true;
         case decoded_kind::need: held.needed = saturated_size(held.bytes.size(), said.more()); return false;
         case decoded_kind::skip:
             held.skip = said.size();
