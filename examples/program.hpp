@@ -4,9 +4,11 @@
 
 #include <plait/plait.hpp>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -66,8 +68,39 @@ inline std::optional<std::string> read_line() {
     return std::nullopt;
 }
 
+/// What the context does, to stderr, whenever somebody asks: kill -USR1, or Ctrl-Break on Windows. Several contexts of
+/// one program answer one after the other.
+inline plait::task<> answer_dump_requests() {
+    static std::mutex one_at_a_time;
+    plait::io_context& context = co_await plait::this_context();
+    while (co_await plait::wait_for_dump_request()) {
+        const std::lock_guard held(one_at_a_time);
+        context.dump(stderr);
+        const plait::metrics now = context.metrics();
+        const std::chrono::duration<double, std::milli> longest = now.longest_turn;
+        std::cerr << now.connections << " connections; " << now.accepts << " accepts, " << now.connects
+                  << " connects, " << now.receives << " receives, " << now.sends << " sends; "
+                  << now.bytes_received << " bytes in, " << now.bytes_sent << " out; " << now.turns
+                  << " turns, the longest " << longest.count() << " ms; " << now.system_calls
+                  << " system calls, " << now.allocations << " allocations" << std::endl;
+    }
+}
+
+/// `work`, and beside it the answers to those who ask for a dump.
+template <class T>
+plait::task<T> with_dumps(plait::task<T> work) {
+    plait::task_group beside;
+    beside.spawn(answer_dump_requests);
+    co_await plait::yield(); // from here on a request does not end the program
+    T result = co_await std::move(work);
+    beside.request_stop();
+    co_await beside.join();
+    co_return std::move(result);
+}
+
 /// Runs `work` on a context of its own.
 inline int run(plait::task<int> work, plait::backend which) {
+    work = with_dumps(std::move(work));
 #if PLAIT_HAS_EXCEPTIONS
     try {
 #endif
