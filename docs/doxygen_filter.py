@@ -16,7 +16,7 @@ import re
 import sys
 from pathlib import Path
 
-INTERNAL = re.compile(r"\s*// For (the library|\w+\.hpp)\b")
+INTERNAL = re.compile(r"\s*// For (the library|\w+\.[ch]pp)\b")
 NO_DECLARATION = re.compile(r"\s*(#|//|\}|(public|private|protected):|friend (?!.*operator)|"
                             r"namespace\b|static_assert|extern\b|class \w+;|using (\w+::)+\w+;|using namespace\b)")
 OPENS_CLASS = re.compile(r"(template <.*> )?(requires.*\)\s*)?(class|struct|enum|union)\b")
