@@ -1,4 +1,4 @@
-"""Installs plait, static or shared, into a fresh prefix and builds two strangers' programs against it.
+"""Installs plait, static or shared, into a fresh prefix and builds strangers' programs against it.
 
     run.py static|shared --cmake CMAKE --compiler CXX --work-dir DIR
 
@@ -53,6 +53,7 @@ def try_find_package(arguments, prefix: Path) -> None:
         f"-DCMAKE_CXX_COMPILER={arguments.compiler}", f"-DCMAKE_PREFIX_PATH={prefix}")
     run(arguments.cmake, "--build", build)
     run(build / "consumer")
+    run(build / "signatures")
 
 
 def try_pkg_config(arguments, prefix: Path) -> None:
