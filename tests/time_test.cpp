@@ -94,6 +94,15 @@ TEST_CASE("any unit of time can be slept or waited for, however long", "[time]")
         CHECK(fraction);
         auto eternity = co_await plait::with_timeout(plait::sleep_for(std::chrono::nanoseconds::max()), 1ms);
         CHECK(eternity.error() == errc::timed_out);
+        auto longer = co_await plait::with_timeout(plait::sleep_for(std::chrono::hours::max()), 1ms);
+        CHECK(longer.error() == errc::timed_out);
+        auto endless =
+            co_await plait::with_timeout(plait::sleep_for(std::chrono::duration<double>(1e300)), 1ms);
+        CHECK(endless.error() == errc::timed_out);
+        auto shortest = co_await plait::sleep_for(std::chrono::hours::min());
+        CHECK(shortest);
+        auto nothing = co_await plait::with_timeout(plait::sleep_for(1h), std::chrono::hours::min());
+        CHECK(nothing.error() == errc::timed_out);
         auto longest = co_await plait::with_timeout(number(1, 2), std::chrono::hours::max());
         CHECK(longest.value_or(0) == 1);
         auto years = co_await plait::with_timeout(number(2, 2), std::chrono::years(100'000));

@@ -26,6 +26,16 @@ template <>
 struct kept_result<sleep_result> {
     using type = io_result<void>;
 };
+
+/// The nearest duration of the loop's clock, rounded up; any duration has one.
+template <class Rep, class Period>
+steady_duration to_steady(std::chrono::duration<Rep, Period> span) noexcept {
+    using widest = std::chrono::duration<double>;
+    if (widest(span) >= widest(steady_duration::max())) return steady_duration::max();
+    if (!(widest(span) > widest(steady_duration::min()))) return steady_duration::min(); // or not a number
+    return std::chrono::ceil<steady_duration>(span);
+}
+
 } // namespace detail
 
 /// `sleep_for` and `sleep_until`.
@@ -63,7 +73,7 @@ class [[nodiscard]] sleep_awaitable {
 /// Completes when `span` has passed; not earlier. Fails with errc::canceled only.
 template <class Rep, class Period>
 sleep_awaitable sleep_for(std::chrono::duration<Rep, Period> span) noexcept {
-    return sleep_awaitable(std::chrono::ceil<steady_duration>(span));
+    return sleep_awaitable(detail::to_steady(span));
 }
 
 /// Completes when steady_clock has reached `until`. Fails with errc::canceled only.
@@ -127,14 +137,6 @@ class PLAIT_API stoppable_scope {
     scope scope_;
     std::shared_ptr<ticket> ticket_;
 };
-
-/// `sleep_for(d)` and `now + d` for any duration, without overflow.
-template <class Rep, class Period>
-steady_duration to_steady(std::chrono::duration<Rep, Period> span) noexcept {
-    using widest = std::chrono::duration<double>;
-    if (widest(span) >= widest(steady_duration::max())) return steady_duration::max();
-    return std::chrono::ceil<steady_duration>(span);
-}
 
 template <class A>
 task<as_io_result<await_result_t<A>>> limited(A awaitable, steady_duration span, steady_time deadline) {
