@@ -52,7 +52,7 @@ void task_group::adopt(detail::child_base& child, std::coroutine_handle<> corout
     env.cancel = &scope_;
     if (!scope_.linked()) loop->loose.push_back(scope_);
     children_.push_back(child);
-    ++size_;
+    if (size_++ == 0) join_.unlink(); // join() was about to resume: it has one more to wait for
     loop->make_ready(child);
 }
 

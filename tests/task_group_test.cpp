@@ -1,5 +1,6 @@
 #include <plait/io_context.hpp>
 #include <plait/stream.hpp>
+#include <plait/sync.hpp>
 #include <plait/task_group.hpp>
 #include <plait/tcp.hpp>
 #include <plait/time.hpp>
@@ -182,6 +183,45 @@ TEST_CASE("a child may spawn into its group, and join waits for that, too", "[ta
     };
     plait::run(body());
     CHECK(sum == 127);
+}
+
+TEST_CASE("join waits for a child that is spawned when the last one has just ended", "[task_group]") {
+    for (int before = 0; before < 6; ++before) {
+        int sum = 0;
+        plait::event start;
+        auto child = [&]() -> task<> {
+            static_cast<void>(co_await start.wait());
+            ++sum;
+        };
+        auto slow = [&]() -> task<> {
+            co_await plait::yield();
+            co_await plait::yield();
+            ++sum;
+        };
+        auto spawner = [&](task_group& into) -> task<> {
+            static_cast<void>(co_await start.wait());
+            for (int i = 0; i < before; ++i) co_await plait::yield();
+            if (into.size() == 0 && sum != 1) co_return; // join() has returned
+            into.spawn(slow);
+        };
+        auto body = [&]() -> task<> {
+            task_group group;
+            task_group others;
+            group.spawn(child);
+            co_await plait::yield();
+            others.spawn(spawner, std::ref(group));
+            co_await plait::yield();
+            start.set();
+            co_await group.join();
+            CHECK(group.size() == 0);
+            CHECK((sum == 1 || sum == 2));
+            if (before == 0) CHECK(sum == 2);
+            sum += 10;
+            co_await others.join();
+            co_await group.join();
+        };
+        plait::run(body());
+    }
 }
 
 TEST_CASE("a group can be used again after join", "[task_group]") {
