@@ -104,11 +104,14 @@ void mailbox::run_all(bool close) noexcept {
 
 bool mailbox::prepare_sleep() noexcept {
     sleeping_.store(true, std::memory_order_seq_cst);
-    if (!head_.load(std::memory_order_seq_cst) && !drain_requested.load(std::memory_order_seq_cst) &&
-        !stop_requested.load(std::memory_order_seq_cst))
-        return true;
+    if (!has_news()) return true;
     woke();
     return false;
+}
+
+bool mailbox::has_news() const noexcept {
+    return head_.load(std::memory_order_seq_cst) || drain_requested.load(std::memory_order_seq_cst) ||
+           stop_requested.load(std::memory_order_seq_cst);
 }
 
 void mailbox::discard(posted* items) noexcept {
@@ -219,14 +222,17 @@ void loop::turn() {
     if (!timers_.empty()) fire_timers();
     flush_outputs();
 
-    bool block = ready.empty() && system->completed().empty() && system->closed().empty() && !done();
+    bool block = !std::exchange(look_again_, false) && idle();
     if (block) turn_ended(system->now()); // to sleep is no part of it
     const bool ended = block;
     if (block && options.poll_before_sleep().count() > 0) {
-        const steady_time until = system->now() + options.poll_before_sleep();
-        do system->wait(steady_time::min());
-        while (system->completed().empty() && system->closed().empty() && system->now() < until);
-        block = system->completed().empty() && system->closed().empty();
+        const steady_time until =
+            std::min(saturated_add(system->now(), options.poll_before_sleep()), next_deadline());
+        do {
+            system->wait(steady_time::min());
+            call_signal_hooks(); // this wait has taken a signal's wake-up: the next one would sleep through it
+            block = idle();
+        } while (block && !box->has_news() && system->now() < until);
     }
     if (block && box->prepare_sleep()) {
         system->wait(next_deadline());
@@ -255,6 +261,11 @@ void loop::turn_ended(steady_time now) {
     event(event_info::kind::slow_turn, {},
           "a turn of the loop took " + std::to_string(milliseconds) +
               " ms, and kept all other tasks waiting");
+}
+
+/// Nobody can go on before the system, a timer or another thread has something new.
+bool loop::idle() noexcept {
+    return ready.empty() && system->completed().empty() && system->closed().empty() && !done();
 }
 
 /// One hook may unlink others: a signal that stops everything ends the waits for all signals.
@@ -462,6 +473,7 @@ void loop::abandon(operation& op) noexcept {
             system->cancel(op);
         }
         while (op.in_flight) system->wait(steady_time::max());
+        look_again_ = true;
     }
     op.unlink();
     if (socket_state& socket = *op.socket; socket.sends_frame && &op == &socket.send) {

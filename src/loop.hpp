@@ -42,6 +42,8 @@ class mailbox {
     void run_all(bool close) noexcept;
     /// Announces that the loop is about to sleep. False when something has arrived, so that it must not.
     bool prepare_sleep() noexcept;
+    /// Something was posted or requested, and has not been looked at.
+    bool has_news() const noexcept;
     void woke() noexcept { sleeping_.store(false, std::memory_order_relaxed); }
 
   private:
@@ -152,6 +154,7 @@ class loop final : public loop_core {
     void free_if_unused(socket_state& socket) noexcept;
     void close_everything() noexcept;
     bool done() noexcept;
+    bool idle() noexcept;
     steady_time next_deadline() const noexcept;
 
     struct heap_entry {
@@ -175,6 +178,8 @@ class loop final : public loop_core {
     std::uint64_t heap_blocks_at_start_ = 0; ///< of this thread, when run() began
     outbox* queued_outputs_ = nullptr;
     bool dump_requests_watched_ = false;
+    /// A wait outside of the turn may have taken the wake-up of a signal: the turn does not sleep before it has looked.
+    bool look_again_ = false;
     int inline_budget_ = 0; ///< operations that may still complete at once in this turn
 };
 

@@ -1,5 +1,6 @@
 #include <plait/bytes.hpp>
 #include <plait/io_context.hpp>
+#include <plait/sync.hpp>
 #include <plait/task_group.hpp>
 #include <plait/tcp.hpp>
 #include <plait/time.hpp>
@@ -566,4 +567,21 @@ TEST_CASE("a drain that was asked for twice lets the loop sleep", "[io_context]"
         CHECK(context.metrics().turns - before < 50); // one or two, and thousands if it does not sleep
     };
     plait::run(body());
+}
+
+TEST_CASE("a context that polls before it sleeps hears a timer and a post meanwhile", "[io_context]") {
+    io_context context(plait::context_options().poll_before_sleep(1h)); // the test hangs when it is not heard
+    plait::event posted;
+    std::thread other;
+    auto body = [&]() -> task<bool> {
+        auto slept = co_await plait::sleep_for(2ms);
+        other = std::thread([&] {
+            std::this_thread::sleep_for(2ms); // the loop polls by then, most of the time
+            context.post([&] { posted.set(); });
+        });
+        auto heard = co_await posted.wait();
+        co_return slept&& heard;
+    };
+    CHECK(context.run(body()));
+    other.join();
 }

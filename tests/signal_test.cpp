@@ -4,6 +4,7 @@
 #include <plait/time.hpp>
 #include <plait/when.hpp>
 
+#include "support/foreign.hpp"
 #include "support/hear.hpp"
 #include "support/scale.hpp"
 #include "support/streams.hpp"
@@ -12,7 +13,9 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <array>
 #include <atomic>
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -58,6 +61,56 @@ TEST_CASE("a signal from another thread wakes a loop that sleeps", "[signal]") {
         CHECK(plait::run(body()) == (i % 2 == 0 ? first : second));
         sender.join();
     }
+}
+
+TEST_CASE("a signal is heard by a loop that polls before it sleeps", "[signal]") {
+    for (std::size_t i = 0; i < scaled(20); ++i) {
+        std::thread sender;
+        auto body = [&]() -> task<int> {
+            auto waiting = wait_for_signal(first);
+            auto send = [&]() -> task<> {
+                sender = std::thread([] {
+                    std::this_thread::sleep_for(1ms); // the loop polls by then, most of the time
+                    support::send_signal_to_process(first);
+                });
+                co_return;
+            };
+            plait::task_group group;
+            group.spawn(send);
+            auto which = co_await waiting;
+            co_await group.join();
+            co_return which.value();
+        };
+        CHECK(plait::run(body(), plait::context_options().poll_before_sleep(1s)) == first);
+        sender.join();
+    }
+}
+
+TEST_CASE("a signal is heard although a frame that waited on a socket is destroyed right after it",
+          "[signal]") {
+    auto receive = [](plait::tcp_stream& from) -> task<> {
+        std::array<std::byte, 8> room;
+        static_cast<void>(co_await from.recv(room));
+    };
+    auto wait = [](int& heard) -> task<> {
+        auto which = co_await wait_for_signal(first);
+        heard = which.value_or(0);
+    };
+    auto body = [&]() -> task<int> {
+        plait::detail::environment& env = co_await plait::detail::this_environment();
+        auto pair = co_await support::connected();
+        int heard = 0;
+        plait::task_group group;
+        group.spawn(wait, std::ref(heard));
+        support::foreign receiver = support::carry(receive(pair.left));
+        receiver.start(env);
+        co_await turns(3);
+        support::send_signal(first);
+        receiver.destroy(); // waits for the system, which wakes it for the signal, too
+        co_await group.join();
+        co_return heard;
+    };
+    CHECK(plait::run(body()) == first);
 }
 
 TEST_CASE("every waiter hears the same signal, and only those that wait for it", "[signal]") {
