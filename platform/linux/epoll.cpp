@@ -23,7 +23,8 @@ struct epoll_socket {
     bool registered = false;
     bool readable = true; ///< worth a try: nothing has said otherwise since the last edge
     bool writable = true;
-    bool hung_up = false; ///< the peer's end was reported: a short read is not the last word
+    bool asks_on =
+        false; ///< only EAGAIN says that nothing is left: a short read may have stopped before the end
 };
 static_assert(sizeof(epoll_socket) % 8 == 0 && alignof(epoll_socket) <= 8);
 
@@ -52,7 +53,13 @@ class epoll_driver final : public linux_driver {
     using linux_driver::close;
     bool close(socket_state& socket) noexcept override {
         forget_events_of(socket);
-        close(socket.handle); // leaves the epoll set by itself
+        // The set lets go of a descriptor by itself only when nobody else has it: a copy of it, a child process between
+        // its fork and its exec, would let events come for a block that is gone.
+        if (mine(socket).registered) {
+            ++metrics_.system_calls;
+            ::epoll_ctl(poll_, EPOLL_CTL_DEL, static_cast<int>(socket.handle), nullptr);
+        }
+        close(socket.handle);
         return true;
     }
     void pause_accept(socket_state&) noexcept override {} // nothing is accepted unasked
@@ -101,10 +108,17 @@ status epoll_driver::watch(socket_state& socket) noexcept {
     if (own.registered) return {};
     ++metrics_.system_calls;
     epoll_event event{};
-    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    event.events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET;
     event.data.ptr = &socket;
     if (::epoll_ctl(poll_, EPOLL_CTL_ADD, static_cast<int>(socket.handle), &event) != 0) return last_error();
     own.registered = true;
+    if (socket.kind != socket_kind::stream) return {};
+    // A receive from a Unix socket stops behind bytes that descriptors came with.
+    ++metrics_.system_calls;
+    int family = 0;
+    socklen_t size = sizeof family;
+    ::getsockopt(static_cast<int>(socket.handle), SOL_SOCKET, SO_DOMAIN, &family, &size);
+    own.asks_on = family == AF_UNIX;
     return {};
 }
 
@@ -180,7 +194,7 @@ bool epoll_driver::attempt_receive(operation& op) {
         const auto received = static_cast<std::size_t>(count);
         if (received >= large_receive) received_much_ = true;
         // A short read has emptied the socket; what comes later brings an edge of its own.
-        if (received < room.size() && !own.hung_up) own.readable = false;
+        if (received < room.size() && !own.asks_on) own.readable = false;
         if (op.kind == op_kind::lease) {
             pool_->commit(op, received);
             finish(op, received);
@@ -290,7 +304,7 @@ bool epoll_driver::begin_connect(operation& op) {
 void epoll_driver::on_event(socket_state& socket, std::uint32_t events) {
     epoll_socket& own = mine(socket);
     constexpr std::uint32_t over = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
-    if (events & over) own.hung_up = true;
+    if (events & (over | EPOLLPRI)) own.asks_on = true; // the end, or urgent data, where a receive stops, too
     if (events & (EPOLLIN | over)) {
         own.readable = true;
         if (own.receiving && attempt(*own.receiving)) complete(*std::exchange(own.receiving, nullptr));
