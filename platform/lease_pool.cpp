@@ -3,6 +3,8 @@
 #include "platform/private_buffer.hpp"
 
 #include <algorithm>
+#include <memory>
+#include <new>
 
 namespace plait::inline v1 {
 namespace detail {
@@ -27,7 +29,7 @@ lease_pool::~lease_pool() {
 }
 
 /// Makes an empty block the one to fill. False when there are as many as there may be.
-bool lease_pool::take_fresh() {
+bool lease_pool::take_fresh() noexcept {
     if (current_ && current_->leases == 0) {
         current_->used = 0;
         return true;
@@ -38,8 +40,18 @@ bool lease_pool::take_fresh() {
         --spare_;
     } else {
         if (blocks_ >= most_) return false;
-        fresh = new block{};
-        fresh->memory = static_cast<std::byte*>(memory_->allocate(block_size_));
+        std::unique_ptr<block> made(new (std::nothrow) block{});
+        if (!made) return false;
+#if PLAIT_HAS_EXCEPTIONS
+        try {
+            made->memory = static_cast<std::byte*>(memory_->allocate(block_size_));
+        } catch (...) { // a resource that gives no more is a pool that is as large as it may be
+            return false;
+        }
+#else
+        made->memory = static_cast<std::byte*>(memory_->allocate(block_size_));
+#endif
+        fresh = made.release();
         fresh->owner = this;
         fresh->buffer_block::release = &lease_pool::release;
         ++blocks_;

@@ -34,7 +34,7 @@ class lease_pool {
 
     explicit lease_pool(const context_options& options);
     ~lease_pool();
-    bool take_fresh();
+    bool take_fresh() noexcept;
     void free_block(block& which) noexcept;
     static void release(buffer_block& lease) noexcept;
 

@@ -12,6 +12,7 @@
 #include <array>
 #include <deque>
 #include <memory_resource>
+#include <new>
 #include <optional>
 #include <random>
 #include <string>
@@ -355,6 +356,47 @@ TEST_CASE("leases that one session holds do not stop another, whatever the size 
         plait::run(body(), context_options().buffer_pool(1, pool, 4096));
     }
 }
+
+#if PLAIT_HAS_EXCEPTIONS
+
+TEST_CASE("leases are given although the memory resource gives nothing more", "[lease]") {
+    struct limited_memory : std::pmr::memory_resource {
+        void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+            if (left == 0) throw std::bad_alloc();
+            --left;
+            return std::pmr::new_delete_resource()->allocate(bytes, alignment);
+        }
+        void do_deallocate(void* block, std::size_t bytes, std::size_t alignment) override {
+            std::pmr::new_delete_resource()->deallocate(block, bytes, alignment);
+        }
+        bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
+        std::size_t left = 0;
+    };
+    auto body = []() -> task<> {
+        auto listener = co_await support::loopback_listener();
+        auto pair = co_await support::connected_pair(listener);
+        std::vector<lease> held;
+        const std::string text(100'000, 'x');
+        for (int i = 0; i < 4; ++i) {
+            auto sent = co_await pair.far.send_all(text);
+            CHECK(sent);
+            for (std::size_t got = 0; got < text.size();) {
+                auto piece = co_await pair.near.recv();
+                CHECK(piece);
+                if (!piece) co_return;
+                got += piece->size();
+                held.push_back(std::move(*piece));
+            }
+        }
+    };
+    for (std::size_t blocks : {0U, 1U, 3U}) {
+        limited_memory memory;
+        memory.left = blocks;
+        plait::run(body(), plait::context_options().memory_resource(&memory));
+    }
+}
+
+#endif
 
 TEST_CASE("receives into the caller's buffer, too, go on when the pool is held by others", "[lease]") {
     auto body = [&]() -> task<> {
