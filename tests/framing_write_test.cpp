@@ -475,6 +475,33 @@ TEST_CASE("a large write that is cancelled before it began is withdrawn, and wha
     plait::run(support::with_own_writer(body, 3000));
 }
 
+TEST_CASE("closing beside a large write that has not begun sends what was collected before it", "[framing]") {
+    auto body = [&](auto& left, auto& right) -> task<> {
+        plait::framed messages{left, plait::length_prefix{}};
+        const std::size_t written = co_await fill(messages, 1000); // the last of them are collected
+        auto writing = [&]() -> task<> {
+            auto large = co_await messages.write(std::string(8000, '!'));
+            CHECK(large.error() == errc::canceled);
+        };
+        auto closing = [&]() -> task<> {
+            co_await support::turns(3);
+            auto closed = co_await left.close();
+            CHECK(closed);
+        };
+        std::string got;
+        auto reading = [&]() -> task<> {
+            co_await support::turns(6);
+            got = co_await support::receive_all(right);
+        };
+        co_await plait::when_all(writing(), closing(), reading());
+        const std::string expected = filled(written, 1000);
+        CHECK(got.size() == expected.size());
+        const bool same = got == expected;
+        CHECK(same);
+    };
+    plait::run(support::with_small_tcp_pair(body));
+}
+
 TEST_CASE("a large write that is destroyed while it leaves fails the writing side for good", "[framing]") {
     auto body = [](auto& left, auto& right) -> task<> {
         plait::detail::environment& env = co_await plait::detail::this_environment();

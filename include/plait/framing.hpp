@@ -418,6 +418,43 @@ class frame_sink {
     sending_turn* waiting_ = nullptr;
 };
 
+/// Sends a large frame together with what was collected before it.
+class [[nodiscard]] frame_send_awaitable {
+  public:
+    using plait_awaitable_tag = void;
+
+    /// `before` holds `earlier` bytes that were collected, and the frame's header; it is the first of the `pieces`.
+    frame_send_awaitable(socket_state& socket, byte_buffer& before, std::size_t earlier,
+                         std::span<const frame_view> pieces) noexcept
+        : sending_(&socket.send, pieces), socket_(&socket), before_(&before), earlier_(earlier) {}
+
+    bool await_ready() const noexcept { return sending_.await_ready(); }
+    template <environment_promise P>
+    bool await_suspend(std::coroutine_handle<P> waiter) {
+        socket_->sends_frame = true; // should the coroutine be destroyed, the loop fails the writing side
+        return sending_.await_suspend(waiter);
+    }
+    io_result<void> await_resume() noexcept {
+        // First: a socket that was closed meanwhile may be gone once its operation is free.
+        const status ended = socket_->send.result;
+        const bool withdrawn = ended.is(errc::canceled) && socket_->send.transferred == 0;
+        if (withdrawn && !socket_->closing) {
+            // Nothing has left: what was collected before this frame stays, also for a close() that has cancelled it.
+            before_->truncate(earlier_);
+            give_back_collected(*socket_, std::move(*before_));
+        } else if (!withdrawn && !ended.ok()) {
+            fail_output(*socket_, for_good(ended));
+        }
+        return io_result<void>(sending_.await_resume().raw_status(), 0);
+    }
+
+  private:
+    send_awaitable sending_;
+    socket_state* socket_;
+    byte_buffer* before_;
+    std::size_t earlier_;
+};
+
 /// On a socket the state block collects, the loop sends, and the sink is next to nothing.
 template <collecting_stream S>
 class frame_sink<S> {
@@ -456,19 +493,7 @@ class frame_sink<S> {
         const std::size_t earlier = before.size();
         before.append(header_of(edges));
         const frame_view pieces[] = {before.bytes(), payload, edges.trailer};
-        socket.sends_frame = true; // should this coroutine be destroyed, the loop fails the writing side
-        auto sent = co_await stream.send_all(std::span<const frame_view>(pieces));
-        if (sent) co_return io_result<void>();
-        if (stream.collected_output() != &socket) // closed meanwhile, and its block is gone
-            co_return io_result<void>(sent.raw_status(), 0);
-        if (sent.raw_status().is(errc::canceled) && sent.bytes() == 0) {
-            // Nothing has left: this frame is withdrawn, what was collected before it stays.
-            before.truncate(earlier);
-            give_back_collected(socket, std::move(before));
-        } else {
-            fail_output(socket, for_good(sent.raw_status()));
-        }
-        co_return io_result<void>(sent.raw_status(), 0);
+        co_return co_await frame_send_awaitable(socket, before, earlier, pieces);
     }
 
     task<io_result<void>> flush(S& stream) {
