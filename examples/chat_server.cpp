@@ -152,6 +152,7 @@ int main(int count, char** words) {
     how.local = line.local();
     how.queue = static_cast<std::size_t>(line.number("--queue", 100, 1, 1'000'000));
     how.patience = std::chrono::seconds(line.number("--patience", 10, 1, 3600));
+    line.one_thread("all who are in a room share one thread");
     line.end();
     return example::run(serve_chat(how), how.backend);
 }

@@ -4,6 +4,7 @@
 //     framed_echo_server                                  four bytes, little-endian
 //     framed_echo_server --width 2 --endian big           two bytes, network order
 //     framed_echo_server --max-frame 1000                 longer messages end their connection
+//     framed_echo_server --threads 4                      on so many cores; 0: on all of them
 //
 // It prints "listening on 127.0.0.1:8000 (io_uring)", and for each connection that ended with an error who and why:
 // "127.0.0.1:51234: frame too large". Talk to it with: framed_echo_client 127.0.0.1 8000
@@ -26,11 +27,9 @@ plait::task<plait::io_result<void>> session(plait::framed<plait::tcp_stream, pla
     }
 }
 
-plait::task<int> serve_echo(plait::endpoint local, plait::length_prefix codec, plait::backend backend) {
-    auto listener = co_await plait::tcp_listener::bind(local);
-    if (!listener) co_return example::failed("cannot listen on " + local.to_string(), listener.error());
-    example::announce(*listener, co_await plait::this_context(), backend);
-
+// On each thread.
+plait::task<plait::io_result<void>> serve_echo(plait::endpoint local, plait::length_prefix codec,
+                                               plait::backend backend) {
     auto start = [codec](plait::tcp_stream stream) {
         return session(plait::framed{std::move(stream), codec});
     };
@@ -38,8 +37,8 @@ plait::task<int> serve_echo(plait::endpoint local, plait::length_prefix codec, p
     options.stop_on({SIGINT, SIGTERM}).on_error([](std::error_code error, const plait::endpoint& peer) {
         example::failed(peer.to_string(), error);
     });
-    auto served = co_await plait::serve(std::move(*listener), start, options);
-    co_return example::exit_code(served);
+    options.on_listening(example::announcement(co_await plait::this_context(), backend));
+    co_return co_await plait::serve_per_core(local, start, options);
 }
 
 } // namespace
@@ -48,10 +47,13 @@ int main(int count, char** words) {
     example::arguments line(
         count, words,
         "framed_echo_server [--host ADDRESS] [--port N] [--width 1|2|3|4|8] [--endian big|little]\n"
-        "                          [--max-frame BYTES] [--backend automatic|io_uring|epoll|iocp]");
+        "                          [--max-frame BYTES] [--threads N] [--backend "
+        "automatic|io_uring|epoll|iocp]");
     const plait::backend backend = line.backend();
     const plait::endpoint local = line.local();
     const plait::length_prefix codec = example::length_codec(line);
+    const std::size_t threads = line.threads();
     line.end();
-    return example::run(serve_echo(local, codec, backend), backend);
+    return example::run_per_core(threads, backend, local.to_string(),
+                                 [=] { return serve_echo(local, codec, backend); });
 }

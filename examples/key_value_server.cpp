@@ -2,6 +2,7 @@
 // It knows PING, GET, SET, DEL, EXISTS and INCR; CONFIG GET and COMMAND are answered so that these programs go on.
 //
 //     key_value_server                    until Ctrl-C; it keeps everything in memory and stores nothing
+//     key_value_server --threads 4        on so many cores, which take turns at the one store; 0: on all of them
 //     printf 'SET name Ann\r\nGET name\r\n' | nc -q 1 127.0.0.1 8000
 //
 // It prints "listening on 127.0.0.1:8000 (io_uring)", and who broke the protocol. Talk to it with: redis-cli -p 8000
@@ -13,6 +14,7 @@
 #include <csignal>
 #include <functional>
 #include <limits>
+#include <mutex>
 #include <unordered_map>
 
 namespace {
@@ -23,6 +25,10 @@ struct text_hash : std::hash<std::string_view> { // a key is found without a str
     using is_transparent = void;
 };
 using values = std::unordered_map<std::string, std::string, text_hash, std::equal_to<>>;
+struct store {
+    std::mutex mutex; // for one command at a time, and never while a session waits
+    values stored;
+};
 
 constexpr std::size_t any = static_cast<std::size_t>(-1);
 constexpr struct {
@@ -91,7 +97,7 @@ void obey(const words& said, values& stored, std::string& answer) {
 }
 
 plait::task<plait::io_result<void>> session(plait::framed<plait::tcp_stream, example::resp_commands> client,
-                                            values& stored) {
+                                            store& all) {
     words said;
     std::string answer;
     for (;;) {
@@ -106,37 +112,39 @@ plait::task<plait::io_result<void>> session(plait::framed<plait::tcp_stream, exa
         example::resp_commands::split(plait::as_text(*command), said);
         if (said.empty()) continue; // a blank line
         answer.clear();
-        obey(said, stored, answer);
+        {
+            const std::lock_guard turn(all.mutex);
+            obey(said, all.stored, answer);
+        }
         auto written = co_await client.write(answer); // leaves together with the others of this turn
         if (!written) co_return written;
     }
 }
 
-plait::task<int> serve_values(plait::endpoint local, plait::backend backend) {
-    auto listener = co_await plait::tcp_listener::bind(local);
-    if (!listener) co_return example::failed("cannot listen on " + local.to_string(), listener.error());
-    example::announce(*listener, co_await plait::this_context(), backend);
-
-    values stored;
-    auto start = [&stored](plait::tcp_stream stream) {
-        return session(plait::framed{std::move(stream), example::resp_commands()}, stored);
+// On each thread.
+plait::task<plait::io_result<void>> serve_values(plait::endpoint local, store& all, plait::backend backend) {
+    auto start = [&all](plait::tcp_stream stream) {
+        return session(plait::framed{std::move(stream), example::resp_commands()}, all);
     };
     plait::serve_options options;
     options.stop_on({SIGINT, SIGTERM}).on_error([](std::error_code error, const plait::endpoint& peer) {
         example::failed(peer.to_string(), error);
     });
-    auto served = co_await plait::serve(std::move(*listener), start, options);
-    co_return example::exit_code(served);
+    options.on_listening(example::announcement(co_await plait::this_context(), backend));
+    co_return co_await plait::serve_per_core(local, start, options);
 }
 
 } // namespace
 
 int main(int count, char** words) {
     example::arguments line(count, words,
-                            "key_value_server [--host ADDRESS] [--port N]\n"
+                            "key_value_server [--host ADDRESS] [--port N] [--threads N]\n"
                             "                        [--backend automatic|io_uring|epoll|iocp]");
     const plait::backend backend = line.backend();
     const plait::endpoint local = line.local();
+    const std::size_t threads = line.threads();
     line.end();
-    return example::run(serve_values(local, backend), backend);
+    store all;
+    return example::run_per_core(threads, backend, local.to_string(),
+                                 [&] { return serve_values(local, all, backend); });
 }

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace example {
 
@@ -47,6 +48,20 @@ inline void announce(const plait::unix_listener& listener, plait::io_context& co
     announce(listener.local_path().value_or(plait::unix_path()).to_string(), context, asked_for);
 }
 
+/// The same for serve_options::on_listening, which calls it once all threads serve.
+class announcement {
+  public:
+    announcement(plait::io_context& context, plait::backend asked_for)
+        : context_(&context), asked_for_(asked_for) {}
+    void operator()(const plait::endpoint& where) const { say(where.to_string()); }
+    void operator()(const plait::unix_path& where) const { say(where.to_string()); }
+
+  private:
+    void say(std::string where) const { announce(std::move(where), *context_, asked_for_); }
+    plait::io_context* context_;
+    plait::backend asked_for_;
+};
+
 /// In place; ASCII alone.
 inline void make_upper(std::span<std::byte> text) {
     for (std::byte& letter : text)
@@ -59,6 +74,15 @@ inline int exit_code(const plait::io_result<void>& served) {
     if (served || served.error() == plait::errc::timed_out || served.error() == plait::errc::canceled)
         return 0;
     return failed("cannot go on accepting", served.error());
+}
+
+/// The same for all threads of a server that was to listen there. What is wrong for one of them is so for all, and is
+/// told once.
+inline int exit_code(const std::vector<plait::io_result<void>>& served, const std::string& where) {
+    for (const auto& each : served)
+        if (!each && each.error() != plait::errc::timed_out && each.error() != plait::errc::canceled)
+            return failed("cannot listen on " + where, each.error());
+    return 0;
 }
 
 /// A line from the keyboard, or nothing at the end of input. It blocks: see plait::offload.
@@ -98,19 +122,35 @@ plait::task<T> with_dumps(plait::task<T> work) {
     co_return std::move(result);
 }
 
-/// Runs `work` on a context of its own.
-inline int run(plait::task<int> work, plait::backend which) {
-    work = with_dumps(std::move(work));
+/// Calls `work`, which runs contexts and gives an exit code.
+template <class F>
+int guarded(F work) {
 #if PLAIT_HAS_EXCEPTIONS
     try {
 #endif
-        return plait::run(std::move(work), plait::context_options().backend(which));
+        return work();
 #if PLAIT_HAS_EXCEPTIONS
     } catch (const std::system_error& refused) { // this machine has no such backend, for one
         std::fprintf(stderr, "%s\n", refused.what());
         return 1;
     }
 #endif
+}
+
+/// Runs `work` on a context of its own.
+inline int run(plait::task<int> work, plait::backend which) {
+    work = with_dumps(std::move(work));
+    return guarded([&] { return plait::run(std::move(work), plait::context_options().backend(which)); });
+}
+
+/// Runs `serve()`, which listens at `where`, on a context of its own on each of several threads.
+template <class F>
+int run_per_core(std::size_t threads, plait::backend which, const std::string& where, F serve) {
+    return guarded([&] {
+        const auto served = plait::run_per_core(
+            threads, [&] { return with_dumps(serve()); }, plait::context_options().backend(which));
+        return exit_code(served, where);
+    });
 }
 
 } // namespace example

@@ -3,6 +3,7 @@
 //     tcp_echo_server                     until Ctrl-C; then the sessions may finish what has arrived
 //     tcp_echo_server --upper             answers in upper case
 //     tcp_echo_server --upper --once      one exchange with one client, then it ends
+//     tcp_echo_server --threads 4         on so many cores; 0: on all of them
 //
 // It prints "listening on 127.0.0.1:8000 (io_uring)". Talk to it with: tcp_echo_client 127.0.0.1 8000
 
@@ -18,6 +19,7 @@ struct settings {
     int backlog;
     bool upper;
     bool once;
+    std::size_t threads;
     plait::backend backend;
 };
 
@@ -42,21 +44,18 @@ plait::task<> exchange(plait::tcp_stream stream, bool upper) {
     context.request_stop();
 }
 
-plait::task<int> serve_echo(settings how) {
+// On each thread.
+plait::task<plait::io_result<void>> serve_echo(settings how) {
     plait::listen_options listening;
     listening.backlog(how.backlog);
-    auto listener = co_await plait::tcp_listener::bind(how.local, listening);
-    if (!listener) co_return example::failed("cannot listen on " + how.local.to_string(), listener.error());
-    example::announce(*listener, co_await plait::this_context(), how.backend);
-
     auto start = [how](plait::tcp_stream stream) {
         return how.once ? exchange(std::move(stream), how.upper) : session(std::move(stream), how.upper);
     };
     plait::serve_options options;
     options.stop_on({SIGINT, SIGTERM});
+    options.on_listening(example::announcement(co_await plait::this_context(), how.backend));
     if (how.once) options.max_connections(1);
-    auto served = co_await plait::serve(std::move(*listener), start, options);
-    co_return example::exit_code(served);
+    co_return co_await plait::serve_per_core(how.local, start, options, listening);
 }
 
 } // namespace
@@ -64,13 +63,15 @@ plait::task<int> serve_echo(settings how) {
 int main(int count, char** words) {
     example::arguments line(count, words,
                             "tcp_echo_server [--host ADDRESS] [--port N] [--backlog N] [--upper] [--once]\n"
-                            "                       [--backend automatic|io_uring|epoll|iocp]");
+                            "                       [--threads N] [--backend automatic|io_uring|epoll|iocp]");
     settings how{};
     how.backend = line.backend();
     how.local = line.local();
     how.backlog = static_cast<int>(line.number("--backlog", 128, 1, 65535));
     how.upper = line.flag("--upper");
     how.once = line.flag("--once");
+    how.threads = line.threads();
     line.end();
-    return example::run(serve_echo(how), how.backend);
+    return example::run_per_core(how.threads, how.backend, how.local.to_string(),
+                                 [how] { return serve_echo(how); });
 }

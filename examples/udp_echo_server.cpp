@@ -52,6 +52,7 @@ int main(int count, char** words) {
     how.backend = line.backend();
     how.local = line.local();
     how.upper = line.flag("--upper");
+    line.one_thread("one socket receives for all, on one thread");
     line.end();
     return example::run(serve_echo(how), how.backend);
 }

@@ -2,6 +2,7 @@
 //
 //     unix_echo_server /tmp/echo.sock             until Ctrl-C; then the sessions may finish what has arrived
 //     unix_echo_server /tmp/echo.sock --upper     answers in upper case
+//     unix_echo_server /tmp/echo.sock --threads 4     on so many cores; 0: on all of them
 //
 // It prints "listening on /tmp/echo.sock (io_uring)", and removes that file at the end. Talk to it with:
 // unix_echo_client /tmp/echo.sock. On Linux a path that begins with '@' is an abstract name, without a file.
@@ -27,26 +28,27 @@ plait::task<> session(plait::unix_stream stream, bool upper) {
     }
 }
 
-plait::task<int> serve_echo(settings how) {
-    auto listener = co_await plait::unix_listener::bind(how.path);
-    if (!listener) co_return example::failed("cannot listen on " + how.path.to_string(), listener.error());
-    example::announce(*listener, co_await plait::this_context(), how.backend);
+// On each thread.
+plait::task<plait::io_result<void>> serve_echo(settings how) {
     auto start = [how](plait::unix_stream stream) { return session(std::move(stream), how.upper); };
     plait::serve_options options;
     options.stop_on({SIGINT, SIGTERM});
-    auto served = co_await plait::serve(std::move(*listener), start, options);
-    co_return example::exit_code(served);
+    options.on_listening(example::announcement(co_await plait::this_context(), how.backend));
+    co_return co_await plait::serve_per_core(how.path, start, options);
 }
 
 } // namespace
 
 int main(int count, char** words) {
-    example::arguments line(count, words,
-                            "unix_echo_server PATH [--upper] [--backend automatic|io_uring|epoll|iocp]");
+    example::arguments line(
+        count, words,
+        "unix_echo_server PATH [--upper] [--threads N] [--backend automatic|io_uring|epoll|iocp]");
     settings how{};
     how.backend = line.backend();
     how.upper = line.flag("--upper");
     how.path = line.path();
+    const std::size_t threads = line.threads();
     line.end();
-    return example::run(serve_echo(how), how.backend);
+    return example::run_per_core(threads, how.backend, how.path.to_string(),
+                                 [how] { return serve_echo(how); });
 }

@@ -19,6 +19,17 @@ void core_team::request_stop() noexcept {
     for (const auto& box : boxes) box->request(box->stop_requested);
 }
 
+void core_team::ended(std::size_t contexts) noexcept {
+    std::lock_guard lock(mutex);
+    ended_ += contexts;
+    if (ended_ == size_) all_ended_.notify_all();
+}
+
+void core_team::wait_until_all_ended() noexcept {
+    std::unique_lock lock(mutex);
+    all_ended_.wait(lock, [this] { return ended_ == size_; });
+}
+
 core_runner::core_runner(std::size_t contexts, const context_options& options) {
     if (contexts == 0) contexts = std::max(1u, std::thread::hardware_concurrency());
     team_ = std::make_shared<core_team>(contexts);
@@ -33,7 +44,7 @@ core_runner::core_runner(std::size_t contexts, const context_options& options) {
 
 core_runner::~core_runner() = default;
 
-void core_runner::run_one(const work_on& work, std::size_t index, std::latch& all_ended) noexcept {
+void core_runner::run_one(const work_on& work, std::size_t index) noexcept {
 #if PLAIT_HAS_EXCEPTIONS
     try {
         work(*contexts_[index], index);
@@ -47,12 +58,12 @@ void core_runner::run_one(const work_on& work, std::size_t index, std::latch& al
 #else
     work(*contexts_[index], index);
 #endif
-    all_ended.arrive_and_wait(); // the others may still post here
-    contexts_[index].reset();    // on this thread: sockets that are still open belong to it
+    team_->ended(1);
+    team_->wait_until_all_ended(); // the others may still post here
+    contexts_[index].reset();      // on this thread: sockets that are still open belong to it
 }
 
 void core_runner::run(const std::function<void(io_context&, std::size_t)>& work) {
-    std::latch all_ended(static_cast<std::ptrdiff_t>(contexts_.size()));
     std::vector<std::thread> threads;
     struct join_all {
         std::vector<std::thread>& threads;
@@ -66,15 +77,15 @@ void core_runner::run(const std::function<void(io_context&, std::size_t)>& work)
         try {
 #endif
             for (std::size_t i = 1; i < contexts_.size(); ++i)
-                threads.emplace_back([this, &work, &all_ended, i] { run_one(work, i, all_ended); });
+                threads.emplace_back([this, &work, i] { run_one(work, i); });
 #if PLAIT_HAS_EXCEPTIONS
         } catch (...) { // no further thread can be had
             team_->request_stop();
-            all_ended.count_down(static_cast<std::ptrdiff_t>(contexts_.size() - threads.size()));
+            team_->ended(contexts_.size() - threads.size());
             throw;
         }
 #endif
-        run_one(work, 0, all_ended);
+        run_one(work, 0);
     }
 #if PLAIT_HAS_EXCEPTIONS
     if (exception_) std::rethrow_exception(std::exchange(exception_, nullptr));

@@ -6,6 +6,7 @@
 #include "src/loop.hpp"
 
 #include <atomic>
+#include <condition_variable>
 #include <mutex>
 
 namespace plait::inline v1 {
@@ -24,12 +25,18 @@ class core_team {
     void request_drain() noexcept;
     void request_stop() noexcept;
 
+    /// The tasks of that many contexts have ended, or will never begin.
+    void ended(std::size_t contexts) noexcept;
+    void wait_until_all_ended() noexcept;
+
     std::mutex mutex;
     std::vector<std::shared_ptr<mailbox>> boxes; ///< not changed once the contexts run
 
   private:
     const std::size_t size_;
-    std::vector<std::shared_ptr<serving_group>> groups_; ///< behind the mutex
+    std::size_t ended_ = 0; ///< behind the mutex, as all that follows
+    std::condition_variable all_ended_;
+    std::vector<std::shared_ptr<serving_group>> groups_;
 };
 
 /// Waits until server::wake().

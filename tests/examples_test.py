@@ -450,9 +450,11 @@ class FramedEchoServer(unittest.TestCase):
 
 
 class Stopping(unittest.TestCase):
+    threads: tuple = ()
+
     def test_an_idle_client_is_told_the_end(self):
         for number in (signal.SIGINT, signal.SIGTERM):
-            with Server("tcp_echo_server") as server, server.connect() as client:
+            with Server("tcp_echo_server", *self.threads) as server, server.connect() as client:
                 client.sendall(b"hello")
                 self.assertEqual(exactly(client, 5), b"hello")
                 server.signal(number)
@@ -461,7 +463,7 @@ class Stopping(unittest.TestCase):
                 self.assertEqual(server.exit_code(), 0)
 
     def test_without_clients_it_ends_at_once(self):
-        with Server("framed_echo_server") as server:
+        with Server("framed_echo_server", *self.threads) as server:
             server.signal(signal.SIGTERM)
             self.assertEqual(server.exit_code(), 0)
 
@@ -471,7 +473,7 @@ class Stopping(unittest.TestCase):
         # connections that it knows and on such that it has not accepted yet, when it wakes up.
         for round_number in range(scaled(10, 2)):
             with contextlib.ExitStack() as stack:
-                server = stack.enter_context(Server("framed_echo_server"))
+                server = stack.enter_context(Server("framed_echo_server", *self.threads))
                 clients = [stack.enter_context(server.connect()) for _ in range(20)]
                 for client in clients:
                     client.sendall(frame(b"hello"))
@@ -493,7 +495,7 @@ class Stopping(unittest.TestCase):
                 self.assertEqual(server.log, [])
 
     def test_a_frame_that_has_begun_may_be_finished(self):
-        with Server("framed_echo_server") as server, server.connect() as client:
+        with Server("framed_echo_server", *self.threads) as server, server.connect() as client:
             client.sendall(frame(b"first") + frame(b"second")[:3])
             self.assertEqual(next_frame(client), b"first")
             server.signal(signal.SIGTERM)
@@ -505,7 +507,7 @@ class Stopping(unittest.TestCase):
 
     def test_under_traffic(self):
         # Each client keeps 16 frames on their way and never stops by itself.
-        with Server("framed_echo_server") as server:
+        with Server("framed_echo_server", *self.threads) as server:
             trouble: list[str] = []
             under_way = threading.Barrier(5)
 
@@ -543,7 +545,7 @@ class Stopping(unittest.TestCase):
             self.assertEqual(server.exit_code(), 0)
 
     def test_a_session_that_does_not_end_is_cut_off_at_the_deadline(self):
-        with Server("framed_echo_server") as server, server.connect() as client:
+        with Server("framed_echo_server", *self.threads) as server, server.connect() as client:
             client.sendall(frame(b"first") + frame(b"second")[:3])
             self.assertEqual(next_frame(client), b"first")
             server.signal(signal.SIGTERM)
@@ -551,7 +553,7 @@ class Stopping(unittest.TestCase):
             self.assertTrue(has_ended(client))
 
     def test_a_second_signal_ends_at_once(self):
-        with Server("framed_echo_server") as server, server.connect() as client:
+        with Server("framed_echo_server", *self.threads) as server, server.connect() as client:
             client.sendall(frame(b"first") + frame(b"second")[:3])
             self.assertEqual(next_frame(client), b"first")
             began = time.monotonic()
@@ -563,13 +565,17 @@ class Stopping(unittest.TestCase):
             self.assertLess(time.monotonic() - began, 4.5)
 
     def test_a_second_signal_is_no_death_while_sockets_are_closed_politely(self):
-        with Server("tcp_echo_server") as server, server.connect() as client:
+        with Server("tcp_echo_server", *self.threads) as server, server.connect() as client:
             client.sendall(b"hello")
             self.assertEqual(exactly(client, 5), b"hello")
             server.signal(signal.SIGTERM)
             self.assertEqual(until_end(client), b"")  # half-closed; now it waits for our end
             server.signal(signal.SIGTERM)
             self.assertEqual(server.exit_code(), 0)
+
+
+class StoppingTwoThreads(Stopping):
+    threads = ("--threads", 2)
 
 
 class IoUringRefused:

@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <exception>
 #include <functional>
-#include <latch>
 #include <memory>
 #include <optional>
 #include <type_traits>
@@ -35,7 +34,7 @@ class PLAIT_API core_runner {
 
   private:
     using work_on = std::function<void(io_context&, std::size_t)>;
-    void run_one(const work_on& work, std::size_t index, std::latch& all_ended) noexcept;
+    void run_one(const work_on& work, std::size_t index) noexcept;
 
     std::shared_ptr<core_team> team_;
     std::vector<std::unique_ptr<io_context>> contexts_;
