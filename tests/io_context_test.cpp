@@ -1,11 +1,14 @@
 #include <plait/bytes.hpp>
+#include <plait/framing.hpp>
 #include <plait/io_context.hpp>
 #include <plait/sync.hpp>
 #include <plait/task_group.hpp>
 #include <plait/tcp.hpp>
 #include <plait/time.hpp>
 
+#include "support/allocations.hpp"
 #include "support/scale.hpp"
+#include "support/sockets.hpp"
 #include "support/tracked.hpp"
 #include "support/watchdog.hpp"
 
@@ -519,6 +522,58 @@ TEST_CASE("metrics count what the context does", "[io_context]") {
     CHECK(context.run(echo_once()));
     CHECK(context.metrics().receives == 4);
     CHECK(context.metrics().turns > after.turns);
+}
+
+TEST_CASE("metrics count messages that framed collected as the bytes that left", "[io_context]") {
+    io_context context;
+    auto body = [&]() -> task<> {
+        auto pair = co_await support::connected_pair();
+        plait::framed near(std::move(pair.near), plait::length_prefix());
+        plait::framed far(std::move(pair.far), plait::length_prefix());
+        for (int i = 0; i < 3; ++i) static_cast<void>(co_await near.write("hello"));
+        for (int i = 0; i < 3; ++i) {
+            auto message = co_await far.next();
+            CHECK(message);
+        }
+        const plait::metrics now = context.metrics();
+        CHECK(now.bytes_sent == 3 * (4 + 5));
+        CHECK(now.bytes_received == 3 * (4 + 5));
+        CHECK(now.sends == 1); // they left together
+        CHECK(now.connections == 2);
+    };
+    context.run(body());
+    CHECK(context.metrics().connections == 0);
+}
+
+TEST_CASE("metrics count the blocks that came from the heap: none, once everything has been there before",
+          "[io_context]") {
+    io_context context;
+    const auto frames = [](int depth, auto& self) -> task<> {
+        co_await plait::yield();
+        if (depth > 0) co_await self(depth - 1, self);
+    };
+    context.run(frames(20, frames));
+    const std::uint64_t cold = context.metrics().allocations;
+    context.run(frames(20, frames));
+    const std::uint64_t warm = context.metrics().allocations - cold;
+    CHECK(warm <= 25);                                   // 21 frames, and three of run()
+    if (support::counts_allocations()) CHECK(warm == 0); // sanitizers see no block twice
+}
+
+TEST_CASE("a turn that took long is counted, and told to on_event", "[io_context]") {
+    std::string told;
+    io_context context(plait::context_options().slow_turn(20ms).on_event([&](const plait::event_info& event) {
+        if (event.what == plait::event_info::kind::slow_turn) told = event.detail;
+    }));
+    auto body = []() -> task<> {
+        co_await plait::yield();
+        std::this_thread::sleep_for(30ms);
+        co_await plait::yield();
+    };
+    context.run(body());
+    CHECK(context.metrics().longest_turn >= 30ms);
+    CHECK(told.starts_with("a turn of the loop took "));
+    CHECK(told.find(" ms") != std::string::npos);
 }
 
 TEST_CASE("options answer what they were given", "[io_context]") {
