@@ -100,6 +100,7 @@ std::string here(std::string_view function, unsigned line) {
 }
 
 unsigned join_line = 0; // of seen_meanwhile
+const std::function<void()> nothing_more;
 
 task<> look(listing& found, task_group& group, const std::function<void()>& afterwards) {
     co_await turns(10);
@@ -113,7 +114,7 @@ task<> look(listing& found, task_group& group, const std::function<void()>& afte
 
 /// What a dump says while `work()` waits; then that is cancelled.
 template <class F>
-task<listing> seen_meanwhile(F& work, std::function<void()> afterwards = {}) {
+task<listing> seen_meanwhile(F& work, const std::function<void()>& afterwards = nothing_more) {
     listing found;
     task_group group;
     group.spawn(std::ref(work));
@@ -622,17 +623,19 @@ TEST_CASE("a dump names calls on other threads, which no cancellation ends", "[d
     in_a_context([]() -> task<> {
         std::promise<void> let_go;
         auto gone = let_go.get_future().share();
+        auto wait = [gone] { gone.wait(); };
         unsigned line = 0;
         auto work = [&]() -> task<> {
             line = __LINE__ + 1;
-            co_await plait::offload([gone] { gone.wait(); });
+            co_await plait::offload(wait);
         };
         bool seen_after_stop = false;
         plait::io_context& context = co_await plait::this_context();
-        const listing found = co_await seen_meanwhile(work, [&] {
+        const std::function<void()> afterwards = [&] {
             seen_after_stop = parsed(dumped(context)).only("offload").what == "offload";
             let_go.set_value();
-        });
+        };
+        const listing found = co_await seen_meanwhile(work, afterwards);
         CHECK(seen_after_stop);
         const texts above = found.only("offload").above;
         REQUIRE(above.size() == 3);
@@ -647,10 +650,11 @@ TEST_CASE("a dump names what is cancelled until it has ended", "[dump]") {
         plait::io_context& context = co_await plait::this_context();
         auto work = [&]() -> task<> { static_cast<void>(co_await pair.near.recv()); };
         int count = 0;
-        static_cast<void>(co_await seen_meanwhile(work, [&] {
+        const std::function<void()> afterwards = [&] {
             for (const entry& each : parsed(dumped(context)).entries)
                 if (each.what == "recv " + from_peer(pair.near)) ++count;
-        }));
+        };
+        static_cast<void>(co_await seen_meanwhile(work, afterwards));
         CHECK(count == 1);
     });
 }
