@@ -52,7 +52,10 @@ void task_group::adopt(detail::child_base& child, std::coroutine_handle<> corout
     env.cancel = &scope_;
     if (!scope_.linked()) loop->loose.push_back(scope_);
     children_.push_back(child);
-    if (size_++ == 0) join_.unlink(); // join() was about to resume: it has one more to wait for
+    if (size_++ == 0 && join_.waiter) { // join() was about to resume: it has one more to wait for
+        join_.unlink();
+        loop->unscoped.push_back(join_);
+    }
     loop->make_ready(child);
 }
 

@@ -97,6 +97,17 @@ class DumpRequests(unittest.TestCase):
             self.ended_well(server)
 
     @on_linux_only("Wine 8 has no Ctrl-Break to send")
+    def test_every_thread_of_a_server_answers_one_request(self):
+        with Server("tcp_echo_server", "--threads", 3) as server:
+            for round in range(1, 4):
+                server.signal(signal.SIGUSR1)
+                for ends in (f" ({server.backend})", " allocations"):
+                    wait_until(lambda: sum(line.endswith(ends) for line in server.log) == 3 * round, f"3 lines{ends}")
+            titles = [line for line in server.log if line.startswith("plait: ")]
+            self.assertEqual(len(titles), 9)
+            self.ended_well(server)
+
+    @on_linux_only("Wine 8 has no Ctrl-Break to send")
     def test_a_busy_server_answers_too(self):
         with Server("tcp_echo_server") as server:
             failures = []
