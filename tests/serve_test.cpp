@@ -66,6 +66,19 @@ TEST_CASE("serve of a listener that is not open is an error", "[serve]") {
     plait::run(body());
 }
 
+TEST_CASE("serve with room for no connection is an error", "[serve]") {
+    auto body = []() -> task<> {
+        auto session = [](tcp_stream) -> task<> { co_return; };
+        auto listener = co_await tcp_listener::bind({"127.0.0.1", 0});
+        auto options = serve_options().max_connections(0);
+        auto alone = co_await plait::serve(std::move(*listener), session, options);
+        CHECK(alone.error() == std::errc::invalid_argument);
+        auto together = co_await plait::serve_per_core({"127.0.0.1", 0}, session, options);
+        CHECK(together.error() == std::errc::invalid_argument);
+    };
+    plait::run(body());
+}
+
 // --- limits ------------------------------------------------------------------------------------------------------
 
 TEST_CASE("max_connections bounds the sessions, and the others are served as slots become free", "[serve]") {

@@ -23,8 +23,8 @@ namespace plait::inline v1 {
 /// sessions are closed politely.
 ///
 /// Completes when the last session has ended: with success after draining, errc::timed_out when the deadline cut
-/// sessions off, errc::canceled, or the error that made accepting impossible. Running out of descriptors or memory
-/// is none: accepting backs off and comes back.
+/// sessions off, errc::canceled, invalid_argument for options that serve nobody, or the error that made accepting
+/// impossible. Running out of descriptors or memory is none: accepting backs off and comes back.
 template <class L, class F>
 task<io_result<void>> serve(L listener, F session, serve_options options = {}) {
     using stream_type = std::remove_cvref_t<decltype(*listener.accept().await_resume())>;
@@ -32,6 +32,7 @@ task<io_result<void>> serve(L listener, F session, serve_options options = {}) {
         detail::session_child<detail::await_result_t<std::invoke_result_t<F&, stream_type>>>;
     detail::environment& env = co_await detail::this_environment();
     if (!listener.is_open()) co_return io_result<void>(detail::not_open(), 0);
+    if (options.max_connections() == 0) co_return std::make_error_code(std::errc::invalid_argument);
     detail::server server(env, options);
     server.listen_at(*listener.listening_state());
     if (const detail::status failure = server.watch_signals(); !failure.ok())
@@ -58,6 +59,7 @@ namespace detail {
 template <class S, class F>
 task<io_result<void>> serve_on_core(serving_place place, F session, serve_options options) {
     using session_child = session_child<await_result_t<std::invoke_result_t<F&, S>>>;
+    if (options.max_connections() == 0) co_return std::make_error_code(std::errc::invalid_argument);
     core_server core(co_await this_environment(), options);
     if (const status failure = core.join(place); !failure.ok()) co_return io_result<void>(failure, 0);
     std::error_code error;

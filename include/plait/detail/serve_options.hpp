@@ -27,7 +27,8 @@ class serve_options {
         return *this;
     }
     /// Sessions at a time, of all contexts of serve_per_core() together; further connections wait unaccepted (each
-    /// context may have accepted one that waits for its session). Default: no limit.
+    /// context may have accepted one that waits for its session). With 0 nobody could be served: invalid_argument.
+    /// Default: no limit.
     serve_options& max_connections(std::size_t n) noexcept {
         max_connections_ = n;
         return *this;
