@@ -777,6 +777,18 @@ class CommandLines(unittest.TestCase):
         self.assertRegex(err, rf"\b{absent}\b")
 
 
+class WindowsPrograms(unittest.TestCase):
+    def test_they_need_no_dll_of_the_compilers(self):
+        if not suffix:
+            self.skipTest("these are no Windows programs")
+        programs = list(examples.glob("*.exe"))
+        self.assertGreater(len(programs), 5)
+        for program in programs:
+            content = program.read_bytes()
+            for library in (b"libstdc++-6.dll", b"libgcc_s_seh-1.dll", b"libwinpthread-1.dll"):
+                self.assertFalse(library in content, f"{program.name} wants {library.decode()}")
+
+
 class StickyPackets(unittest.TestCase):
     EXPECTED = """\
 1. Three sends arrive as one read

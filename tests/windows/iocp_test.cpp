@@ -130,6 +130,39 @@ TEST_CASE("what is done at once brings no packet, and what waits brings one", "[
     plait::run(body());
 }
 
+TEST_CASE("sockets of AcceptEx and ConnectEx know their peers and can be shut down", "[iocp]") {
+    auto body = []() -> task<> {
+        auto listener = co_await support::loopback_listener();
+        const plait::endpoint where = listener.local_endpoint().value();
+        for (int i = 0; i < 50; ++i) {
+            std::optional<tcp_stream> far;
+            auto accepts = [&]() -> task<> {
+                auto accepted = co_await listener.accept();
+                if (accepted) far.emplace(std::move(*accepted));
+            };
+            plait::task_group group;
+            group.spawn(accepts);
+            co_await turns(static_cast<std::size_t>(i % 3)); // before or after the connection is there
+            auto near = co_await tcp_stream::connect(where);
+            co_await group.join();
+            CHECK((near && far));
+            if (!near || !far) break;
+            CHECK(near->remote_endpoint().value() == where);
+            CHECK(far->local_endpoint().value() == where);
+            CHECK(far->remote_endpoint().value() == near->local_endpoint().value());
+            for (tcp_stream* each : {&*near, &*far}) {
+                auto ended = co_await each->shutdown_send();
+                CHECK(ended.error() == std::error_code());
+            }
+            for (tcp_stream* each : {&*near, &*far}) {
+                auto nothing = co_await each->recv();
+                CHECK(nothing.error() == plait::errc::end_of_stream);
+            }
+        }
+    };
+    plait::run(body());
+}
+
 TEST_CASE("connections that wait for bytes hold no buffer", "[iocp]") {
     counting_resource memory;
     auto body = [&]() -> task<> {
