@@ -99,6 +99,21 @@ class driver {
     /// Gives a socket that another driver of this process has made the mode that this one needs.
     virtual status prepare(native_socket) noexcept { return {}; }
 
+    /// Whether a socket made elsewhere is what the caller takes it for: a connected stream, a listener, a datagram socket,
+    /// and a Unix socket or not. If so it gets what this driver's own sockets have; attach() comes next.
+    virtual status inspect(native_socket, socket_kind, bool /*of_unix*/) noexcept {
+        return std::make_error_code(std::errc::operation_not_supported);
+    }
+
+    /// Ends what the system does for a socket on which no operation is in flight. operation_would_block: it has not ended
+    /// yet, ask again after the next wait(). device_or_resource_busy: it has, and what was received or accepted before
+    /// anybody asked for it waits to be taken. Otherwise, what the socket failed with.
+    virtual status quiesce(socket_state&) noexcept {
+        return std::make_error_code(std::errc::operation_not_supported);
+    }
+    /// After that, instead of close(): the handle is somebody else's from now on.
+    virtual void forget(socket_state&) noexcept {}
+
     // Not every driver has datagrams.
     virtual status open_datagram(const endpoint&, const udp_options&, native_socket&) {
         return std::make_error_code(std::errc::operation_not_supported);

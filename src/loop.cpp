@@ -673,6 +673,16 @@ void loop::drop(socket_state& socket) noexcept {
     free_if_unused(socket);
 }
 
+native_socket loop::give_away(socket_state& socket) noexcept {
+    system->forget(socket);
+    if (socket.kind == socket_kind::stream) --system->metrics().connections;
+    const native_socket handle = std::exchange(socket.handle, no_socket);
+    socket.closing = true;
+    socket.owned = false;
+    free_if_unused(socket);
+    return handle;
+}
+
 /// Closes the socket once nothing is in flight on it, and frees the block once nobody waits on it.
 void loop::free_if_unused(socket_state& socket) noexcept {
     if (!socket.closing) return;

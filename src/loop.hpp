@@ -87,6 +87,8 @@ class loop final : public loop_core {
     void close_politely(socket_state& socket) noexcept;
     /// Closes without further ceremony.
     void drop(socket_state& socket) noexcept;
+    /// Gives the handle of a socket away on which the driver does nothing any more, and frees the block.
+    native_socket give_away(socket_state& socket) noexcept;
 
     /// Room for that many bytes of output, which leave at the turn's end.
     std::byte* collect(socket_state& socket, std::size_t bytes);
@@ -190,6 +192,12 @@ std::string print_span(steady_duration span);
 
 /// The owner of `socket` is gone. Its context may be, too.
 void release_socket(socket_state& socket) noexcept;
+
+/// Takes over a socket that was made elsewhere, if it is what it should be.
+task<io_result<socket_state*>> adopt_handle(native_socket handle, socket_kind kind, bool of_unix);
+
+/// Gives a socket's handle away; see socket_handle::release.
+task<io_result<native_socket>> release_handle(socket_state*& owner);
 
 /// Closes without further ceremony, and completes when the system has closed the socket. What other tasks wait for on
 /// it ends as cancelled. Once started, `owner` has no socket any more.

@@ -146,6 +146,8 @@ io_result<endpoint> socket_handle::local_endpoint() const noexcept {
     return where;
 }
 
+task<io_result<native_socket>> socket_handle::release() { return release_handle(state_); }
+
 io_result<void> socket_handle::set_option(int level, int name, std::span<const std::byte> value) noexcept {
     if (!state_ || !state_->context) return {not_open(), 0};
     return {state_->context->system->set_option(state_->handle, level, name, value), 0};
@@ -265,6 +267,32 @@ task<io_result<void>> close_at_once(socket_state*& owner) {
     release_socket(*socket); // cancels what others wait for
     while (!closed.set) co_await yield();
     co_return io_result<void>();
+}
+
+task<io_result<socket_state*>> adopt_handle(native_socket handle, socket_kind kind, bool of_unix) {
+    loop& context = *(co_await this_environment()).context;
+    const status failure = context.system->inspect(handle, kind, of_unix);
+    if (!failure.ok()) co_return io_result<socket_state*>(failure, 0);
+    co_return context.adopt(handle, kind);
+}
+
+task<io_result<native_socket>> release_handle(socket_state*& owner) {
+    if (!owner || !owner->context) co_return io_result<native_socket>(not_open(), 0);
+    PLAIT_ASSERT(!owner->receive.waiter && !owner->send.waiter,
+                 "a socket is released while an operation on it is in flight; await the operation first");
+    if (owner->kind == socket_kind::stream) {
+        auto flushed = co_await send_awaitable(&owner->send, {}, true);
+        if (!flushed) co_return flushed.error();
+    }
+    loop& context = *owner->context;
+    status result = context.system->quiesce(*owner);
+    while (result.code() == std::errc::operation_would_block) {
+        co_await yield();
+        if (!owner) co_return io_result<native_socket>(not_open(), 0);
+        result = context.system->quiesce(*owner);
+    }
+    if (!result.ok()) co_return io_result<native_socket>(result, 0);
+    co_return context.give_away(*std::exchange(owner, nullptr));
 }
 
 void loop::close_politely(socket_state& socket) noexcept {

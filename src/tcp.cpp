@@ -59,6 +59,12 @@ task<io_result<tcp_stream>> tcp_stream::connect(endpoint peer) {
     co_return std::move(stream);
 }
 
+task<io_result<tcp_stream>> tcp_stream::from_native_handle(native_socket handle) {
+    auto adopted = co_await detail::adopt_handle(handle, detail::socket_kind::stream, false);
+    if (!adopted) co_return io_result<tcp_stream>(adopted.raw_status(), 0);
+    co_return tcp_stream(*adopted);
+}
+
 io_result<void> tcp_stream::set_no_delay(bool on) noexcept {
     return set(state_, socket_option::no_delay, on);
 }
@@ -115,6 +121,12 @@ io_result<void> tcp_stream::set_user_timeout(std::chrono::milliseconds timeout) 
 io_result<std::chrono::milliseconds> tcp_stream::user_timeout() const noexcept {
     return converted<std::chrono::milliseconds>(get(state_, socket_option::user_timeout),
                                                 [](int value) { return std::chrono::milliseconds(value); });
+}
+
+task<io_result<tcp_listener>> tcp_listener::from_native_handle(native_socket handle) {
+    auto adopted = co_await detail::adopt_handle(handle, detail::socket_kind::listener, false);
+    if (!adopted) co_return io_result<tcp_listener>(adopted.raw_status(), 0);
+    co_return tcp_listener(*adopted);
 }
 
 task<io_result<tcp_listener>> tcp_listener::bind(endpoint local, listen_options options) {

@@ -39,6 +39,12 @@ task<io_result<udp_socket>> udp_socket::bind(endpoint local, udp_options options
     co_return udp_socket(context.adopt(handle, detail::socket_kind::datagram));
 }
 
+task<io_result<udp_socket>> udp_socket::from_native_handle(native_socket handle) {
+    auto adopted = co_await detail::adopt_handle(handle, detail::socket_kind::datagram, false);
+    if (!adopted) co_return io_result<udp_socket>(adopted.raw_status(), 0);
+    co_return udp_socket(*adopted);
+}
+
 task<io_result<void>> udp_socket::connect(endpoint peer) {
     if (!state_ || !state_->context) co_return io_result<void>(detail::not_open(), 0);
     if (!peer.valid()) co_return invalid_argument();

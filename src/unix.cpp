@@ -79,6 +79,12 @@ task<io_result<unix_stream>> unix_stream::connect(unix_path peer) {
     co_return std::move(stream);
 }
 
+task<io_result<unix_stream>> unix_stream::from_native_handle(native_socket handle) {
+    auto adopted = co_await detail::adopt_handle(handle, detail::socket_kind::stream, true);
+    if (!adopted) co_return io_result<unix_stream>(adopted.raw_status(), 0);
+    co_return unix_stream(*adopted);
+}
+
 io_result<unix_path> unix_stream::local_path() const noexcept { return path_of(state_, false); }
 io_result<unix_path> unix_stream::remote_path() const noexcept { return path_of(state_, true); }
 
@@ -112,6 +118,18 @@ task<io_result<unix_listener>> unix_listener::bind(unix_path local, int backlog)
         context.system->open_unix(detail::socket_kind::listener, local, backlog, handle, file);
     if (!opened.ok()) co_return io_result<unix_listener>(opened, 0);
     co_return unix_listener(context.adopt(handle, detail::socket_kind::listener), std::move(file));
+}
+
+task<io_result<unix_listener>> unix_listener::from_native_handle(native_socket handle) {
+    auto adopted = co_await detail::adopt_handle(handle, detail::socket_kind::listener, true);
+    if (!adopted) co_return io_result<unix_listener>(adopted.raw_status(), 0);
+    co_return unix_listener(*adopted, detail::socket_file());
+}
+
+task<io_result<native_socket>> unix_listener::release() {
+    auto released = co_await detail::release_handle(state_);
+    if (released) file_.leave();
+    co_return released;
 }
 
 io_result<unix_path> unix_listener::local_path() const noexcept { return path_of(state_, false); }
@@ -148,6 +166,18 @@ task<io_result<void>> unix_datagram::connect(unix_path peer) {
     if (!state_ || !state_->context) co_return io_result<void>(detail::not_open(), 0);
     if (!peer.valid()) co_return peer.error();
     co_return io_result<void>(state_->context->system->connect_unix(state_->handle, peer), 0);
+}
+
+task<io_result<unix_datagram>> unix_datagram::from_native_handle(native_socket handle) {
+    auto adopted = co_await detail::adopt_handle(handle, detail::socket_kind::datagram, true);
+    if (!adopted) co_return io_result<unix_datagram>(adopted.raw_status(), 0);
+    co_return unix_datagram(*adopted, detail::socket_file());
+}
+
+task<io_result<native_socket>> unix_datagram::release() {
+    auto released = co_await detail::release_handle(state_);
+    if (released) file_.leave();
+    co_return released;
 }
 
 io_result<unix_path> unix_datagram::local_path() const noexcept { return path_of(state_, false); }

@@ -89,6 +89,15 @@ class PLAIT_API tcp_stream : public detail::stream_socket {
     /// network_unreachable).
     static task<io_result<tcp_stream>> connect(std::string_view host, std::string_view service);
 
+    /// Takes over a connected socket that was made elsewhere, inherited or accepted by somebody else: from now on it is
+    /// closed here. Its options stay as they are, no-delay too; it will not be inherited by child processes, and gets the
+    /// mode that the backend needs (blocking with io_uring, non-blocking otherwise), which descriptors that are copies of
+    /// it share. On an error it stays the caller's: bad_file_descriptor, not_a_socket, wrong_protocol_type (no stream),
+    /// address_family_not_supported (neither IPv4 nor IPv6), not_connected, invalid_argument (it listens); on Windows
+    /// device_or_resource_busy, if it is bound to another completion port, or was not made for overlapped
+    /// calls. Nothing else may receive from it meanwhile.
+    static task<io_result<tcp_stream>> from_native_handle(native_socket handle);
+
     /// TCP_NODELAY: send small pieces at once.
     io_result<void> set_no_delay(bool on) noexcept;
     io_result<bool> no_delay() const noexcept;
@@ -123,6 +132,10 @@ class PLAIT_API tcp_listener : public detail::socket_handle {
     /// Binds `local` and listens; port 0 takes a free one, which local_endpoint() tells. Fails with
     /// address_in_use, address_not_available, permission_denied, invalid_argument for an invalid endpoint.
     static task<io_result<tcp_listener>> bind(endpoint local, listen_options options = {});
+
+    /// Takes over a listening socket that was made elsewhere; see tcp_stream::from_native_handle. One that does not
+    /// listen is an invalid_argument.
+    static task<io_result<tcp_listener>> from_native_handle(native_socket handle);
 
     /// Waits for a connection. Cancelling it loses none: one that has arrived is delivered, or kept for the next
     /// accept. Fails with errc::draining, errc::canceled, or what the system says (too_many_files_open).

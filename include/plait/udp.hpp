@@ -66,6 +66,9 @@ class PLAIT_API udp_socket : public detail::socket_handle {
     /// address_not_available, permission_denied, invalid_argument for an invalid endpoint. bind(2).
     static task<io_result<udp_socket>> bind(endpoint local, udp_options options = {});
 
+    /// Takes over a datagram socket that was made elsewhere; see tcp_stream::from_native_handle.
+    static task<io_result<udp_socket>> from_native_handle(native_socket handle);
+
     /// Receives one datagram, which may be empty: that is a success with 0 bytes. One that is longer than `buffer` is
     /// cut and told to be truncated, also by an empty buffer. Cancelling it loses none: one that was taken is
     /// delivered. That a peer is gone does not end it. Fails with errc::canceled, or what the system says. recvmsg(2).

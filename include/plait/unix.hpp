@@ -31,6 +31,15 @@ class PLAIT_API unix_stream : public detail::stream_socket {
     /// what its error() tells. connect(2).
     static task<io_result<unix_stream>> connect(unix_path peer);
 
+    /// Takes over a connected socket that was made elsewhere, inherited or accepted by somebody else: from now on it is
+    /// closed here. Its options stay as they are, no-delay too; it will not be inherited by child processes, and gets the
+    /// mode that the backend needs (blocking with io_uring, non-blocking otherwise), which descriptors that are copies of
+    /// it share. On an error it stays the caller's: bad_file_descriptor, not_a_socket, wrong_protocol_type (no stream),
+    /// address_family_not_supported (not a Unix socket), not_connected, invalid_argument (it listens); on Windows
+    /// device_or_resource_busy, if it is bound to another completion port, or was not made for overlapped
+    /// calls. Nothing else may receive from it meanwhile.
+    static task<io_result<unix_stream>> from_native_handle(native_socket handle);
+
     /// The paths of the two ends. Who connected has none as a rule.
     io_result<unix_path> local_path() const noexcept;
     io_result<unix_path> remote_path() const noexcept;
@@ -54,11 +63,18 @@ class PLAIT_API unix_listener : public detail::socket_handle {
   public:
     unix_listener() noexcept = default;
 
+    /// Gives the socket away, and its file stays; see tcp_stream::release.
+    task<io_result<native_socket>> release();
+
     /// Binds `local` and listens; up to `backlog` connections may wait to be accepted (net.core.somaxconn caps it). A
     /// file that a dead program left there is replaced: a socket that nobody listens at. Fails with address_in_use if
     /// somebody does, or if another kind of file stands there; with no_such_file_or_directory, permission_denied; for
     /// an invalid path with what its error() tells; without a name with invalid_argument. bind(2), listen(2).
     static task<io_result<unix_listener>> bind(unix_path local, int backlog = 4096);
+
+    /// Takes over a listening socket that was made elsewhere; see unix_stream::from_native_handle. One that does not
+    /// listen is an invalid_argument. Its file is left alone.
+    static task<io_result<unix_listener>> from_native_handle(native_socket handle);
 
     /// Waits for a connection; see tcp_listener::accept.
     unix_accept_awaitable accept() noexcept {
@@ -98,9 +114,15 @@ class PLAIT_API unix_datagram : public detail::socket_handle {
   public:
     unix_datagram() noexcept = default;
 
+    /// Gives the socket away, and its file stays; see tcp_stream::release.
+    task<io_result<native_socket>> release();
+
     /// Binds `local`; without a name, to a free one in the abstract namespace, so that others can answer. A file that a
     /// dead program left is replaced, as by unix_listener::bind. It fails like that, too.
     static task<io_result<unix_datagram>> bind(unix_path local = {});
+
+    /// Takes over a datagram socket that was made elsewhere; see unix_stream::from_native_handle.
+    static task<io_result<unix_datagram>> from_native_handle(native_socket handle);
 
     /// Receives one datagram, which may be empty: that is a success with 0 bytes. One that is longer than `buffer` is
     /// cut and told to be truncated. Cancelling it loses none. recvmsg(2).

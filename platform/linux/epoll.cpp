@@ -51,7 +51,8 @@ class epoll_driver final : public linux_driver {
     std::size_t socket_bytes() const noexcept override { return sizeof(epoll_socket); }
     void attach(socket_state& socket) noexcept override { ::new (socket.extra()) epoll_socket; }
     using linux_driver::close;
-    bool close(socket_state& socket) noexcept override {
+    status quiesce(socket_state&) noexcept override { return {}; } // nothing is received unasked
+    void forget(socket_state& socket) noexcept override {
         forget_events_of(socket);
         // The set lets go of a descriptor by itself only when nobody else has it: a copy of it, a child process between
         // its fork and its exec, would let events come for a block that is gone.
@@ -59,6 +60,9 @@ class epoll_driver final : public linux_driver {
             ++metrics_.system_calls;
             ::epoll_ctl(poll_, EPOLL_CTL_DEL, static_cast<int>(socket.handle), nullptr);
         }
+    }
+    bool close(socket_state& socket) noexcept override {
+        forget(socket);
         close(socket.handle);
         return true;
     }

@@ -79,6 +79,8 @@ class uring_driver final : public linux_driver {
     void attach(socket_state& socket) noexcept override { ::new (socket.extra()) uring_socket; }
     bool close(socket_state& socket) noexcept override;
     using linux_driver::close;
+    status quiesce(socket_state& socket) noexcept override;
+    void forget(socket_state& socket) noexcept override;
     void pause_accept(socket_state& socket) noexcept override { end_multishot(socket); }
 
   private:
@@ -699,10 +701,28 @@ void uring_driver::cancel(operation& op) noexcept {
     }
 }
 
+status uring_driver::quiesce(socket_state& socket) noexcept {
+    uring_socket& own = mine(socket);
+    if (socket.kind == socket_kind::datagram) return {};
+    if (own.armed) {
+        end_multishot(socket);
+        return std::make_error_code(std::errc::operation_would_block);
+    }
+    if (own.first) return std::make_error_code(std::errc::device_or_resource_busy);
+    if (own.failure.is(errc::end_of_stream)) return {}; // whoever receives next is told, too
+    return own.failure;
+}
+
+void uring_driver::forget(socket_state& socket) noexcept {
+    uring_socket& own = mine(socket);
+    if (socket.kind == socket_kind::datagram && own.frame)
+        deallocate(std::exchange(own.frame, nullptr), sizeof(message_frame));
+}
+
 bool uring_driver::close(socket_state& socket) noexcept {
     uring_socket& own = mine(socket);
     if (socket.kind == socket_kind::datagram) {
-        if (own.frame) deallocate(std::exchange(own.frame, nullptr), sizeof(message_frame));
+        forget(socket);
         close(socket.handle);
         return true;
     }

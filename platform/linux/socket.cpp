@@ -175,6 +175,31 @@ status linux_driver::prepare(native_socket handle) noexcept {
     return flags >= 0 && ::fcntl(descriptor, F_SETFL, wanted) == 0 ? status() : last_error();
 }
 
+status linux_driver::inspect(native_socket handle, socket_kind kind, bool of_unix) noexcept {
+    metrics_.system_calls += 5;
+    const int descriptor = descriptor_of(handle);
+    auto ask = [descriptor](int option, int& value) {
+        socklen_t size = sizeof value;
+        return ::getsockopt(descriptor, SOL_SOCKET, option, &value, &size) == 0;
+    };
+    int family = 0, type = 0, listens = 0;
+    if (!ask(SO_DOMAIN, family) || !ask(SO_TYPE, type)) return last_error(); // EBADF, ENOTSOCK
+    if (of_unix ? family != AF_UNIX : family != AF_INET && family != AF_INET6)
+        return std::make_error_code(std::errc::address_family_not_supported);
+    if (type != (kind == socket_kind::datagram ? SOCK_DGRAM : SOCK_STREAM))
+        return std::make_error_code(std::errc::wrong_protocol_type);
+    if (kind != socket_kind::datagram) {
+        if (!ask(SO_ACCEPTCONN, listens)) return last_error();
+        if ((listens != 0) != (kind == socket_kind::listener)) return native_error(EINVAL);
+        socket_address peer;
+        if (kind == socket_kind::stream && ::getpeername(descriptor, peer.get(), &peer.size) != 0)
+            return last_error(); // ENOTCONN
+    }
+    const int flags = ::fcntl(descriptor, F_GETFD);
+    if (flags < 0 || ::fcntl(descriptor, F_SETFD, flags | FD_CLOEXEC) != 0) return last_error();
+    return prepare(handle);
+}
+
 status linux_driver::open_stream(const endpoint& peer, native_socket& out) {
     metrics_.system_calls += 2;
     const int type = SOCK_STREAM | SOCK_CLOEXEC | extra_socket_flags_;

@@ -53,6 +53,7 @@ class linux_driver : public driver {
     status open_listener(const endpoint& local, const listen_options& options, native_socket& out) override;
     bool shares_ports() const noexcept override { return true; }
     status prepare(native_socket handle) noexcept override;
+    status inspect(native_socket handle, socket_kind kind, bool of_unix) noexcept override;
     status open_stream(const endpoint& peer, native_socket& out) override;
     status open_datagram(const endpoint& local, const udp_options& options, native_socket& out) override;
     status open_unix(socket_kind kind, const unix_path& local, int backlog, native_socket& out,

@@ -121,6 +121,9 @@ class iocp_driver final : public winsock_driver {
     void cancel(operation& op) noexcept override;
     std::size_t socket_bytes() const noexcept override { return sizeof(iocp_socket); }
     void attach(socket_state& socket) noexcept override;
+    status inspect(native_socket handle, socket_kind kind, bool of_unix) noexcept override;
+    status quiesce(socket_state& socket) noexcept override;
+    void forget(socket_state& socket) noexcept override;
     using winsock_driver::close;
     bool close(socket_state& socket) noexcept override;
     status shutdown_send(socket_state& socket) noexcept override;
@@ -161,6 +164,7 @@ class iocp_driver final : public winsock_driver {
     std::array<OVERLAPPED_ENTRY, 128> entries_;
     extensions extensions_;
     lease_pool* pool_;
+    native_socket bound_ = no_socket; ///< was made elsewhere, and is bound to the port before attach()
     /// Closed sockets that still send their last piece, and until when; the earliest first.
     struct lingering {
         socket_state* socket;
@@ -269,12 +273,44 @@ void iocp_driver::attach(socket_state& socket) noexcept {
     u_long on = 1;
     if (::ioctlsocket(socket_of(socket.handle), static_cast<long>(FIONBIO), &on) != 0) {
         own.failure = own.send_failure = last_error();
-    } else if (!::CreateIoCompletionPort(handle_of(socket.handle), port_->get(), 0, 0)) {
-        own.failure = own.send_failure = native_error(static_cast<int>(::GetLastError()));
     }
+    // One that was made elsewhere may be such that a packet comes all the same.
+    if (std::exchange(bound_, no_socket) == socket.handle) return;
+    if (!::CreateIoCompletionPort(handle_of(socket.handle), port_->get(), 0, 0))
+        own.failure = own.send_failure = native_error(static_cast<int>(::GetLastError()));
     if (socket.kind == socket_kind::stream)
         own.skips = ::SetFileCompletionNotificationModes(handle_of(socket.handle),
                                                          FILE_SKIP_COMPLETION_PORT_ON_SUCCESS) != 0;
+}
+
+/// Whether it can be bound to the port shows best by doing so: a socket has one port for life.
+status iocp_driver::inspect(native_socket handle, socket_kind kind, bool of_unix) noexcept {
+    if (const status failure = winsock_driver::inspect(handle, kind, of_unix); !failure.ok()) return failure;
+    ++metrics_.system_calls;
+    if (!::CreateIoCompletionPort(handle_of(handle), port_->get(), 0, 0))
+        return std::make_error_code(std::errc::device_or_resource_busy);
+    bound_ = handle;
+    return {};
+}
+
+status iocp_driver::quiesce(socket_state& socket) noexcept {
+    iocp_socket& own = mine(socket);
+    request_cancel(own.receive);
+    const bool accepts = socket.kind == socket_kind::listener && own.accepts;
+    if (accepts) end_accepts(socket);
+    if (own.receive.in_flight || own.send.in_flight || (accepts && own.accepts->in_flight > 0))
+        return std::make_error_code(std::errc::operation_would_block);
+    if (accepts && !own.accepts->ready.empty())
+        return std::make_error_code(std::errc::device_or_resource_busy);
+    return own.failure.ok() ? own.send_failure : own.failure;
+}
+
+void iocp_driver::forget(socket_state& socket) noexcept {
+    iocp_socket& own = mine(socket);
+    if (socket.kind == socket_kind::datagram)
+        delete std::exchange(own.room, nullptr);
+    else
+        delete std::exchange(own.accepts, nullptr);
 }
 
 bool iocp_driver::close(socket_state& socket) noexcept {

@@ -253,6 +253,29 @@ status winsock_driver::open_listener(const endpoint& local, const listen_options
     return {};
 }
 
+status winsock_driver::inspect(native_socket handle, socket_kind kind, bool of_unix) noexcept {
+    metrics_.system_calls += 3;
+    const SOCKET socket = socket_of(handle);
+    auto ask = [socket](int option, auto& value) {
+        int size = sizeof value;
+        return ::getsockopt(socket, SOL_SOCKET, option, reinterpret_cast<char*>(&value), &size) == 0;
+    };
+    WSAPROTOCOL_INFOW protocol{};
+    if (!ask(SO_PROTOCOL_INFOW, protocol)) return last_error();
+    const int family = protocol.iAddressFamily;
+    if (of_unix ? family != AF_UNIX : family != AF_INET && family != AF_INET6)
+        return std::make_error_code(std::errc::address_family_not_supported);
+    if (protocol.iSocketType != (kind == socket_kind::datagram ? SOCK_DGRAM : SOCK_STREAM))
+        return std::make_error_code(std::errc::wrong_protocol_type);
+    if (kind == socket_kind::datagram) return {};
+    BOOL listens = FALSE;
+    if (!ask(SO_ACCEPTCONN, listens)) return last_error();
+    if ((listens != FALSE) != (kind == socket_kind::listener)) return native_error(WSAEINVAL);
+    socket_address peer;
+    const bool connected = ::getpeername(socket, peer.get(), &peer.size) == 0;
+    return kind == socket_kind::listener || connected ? status() : last_error();
+}
+
 status winsock_driver::open_stream(const endpoint& peer, native_socket& out) {
     metrics_.system_calls += 3;
     SOCKET stream = INVALID_SOCKET;

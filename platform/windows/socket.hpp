@@ -47,6 +47,7 @@ class winsock_driver : public driver {
     using driver::close;
 
     status open_listener(const endpoint& local, const listen_options& options, native_socket& out) override;
+    status inspect(native_socket handle, socket_kind kind, bool of_unix) noexcept override;
     status open_stream(const endpoint& peer, native_socket& out) override;
     status open_datagram(const endpoint& local, const udp_options& options, native_socket& out) override;
     status open_unix(socket_kind kind, const unix_path& local, int backlog, native_socket& out,

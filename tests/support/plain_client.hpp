@@ -64,6 +64,8 @@ class plain_client {
     void close();
 
     plait::native_socket native_handle() const noexcept { return socket_; }
+    /// Somebody else closes it.
+    void leave() noexcept { socket_ = plait::detail::no_socket; }
 
   private:
     plait::native_socket socket_;

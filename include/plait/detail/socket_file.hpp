@@ -34,6 +34,8 @@ class socket_file {
     ~socket_file() { remove(); }
 
     PLAIT_API void remove() noexcept;
+    /// Somebody else cares for it.
+    void leave() noexcept { path_ = unix_path(); }
 
   private:
     unix_path path_; ///< unnamed: there is no file

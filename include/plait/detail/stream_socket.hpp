@@ -39,6 +39,17 @@ class PLAIT_API socket_handle {
     /// Where it is bound; the port that port 0 became. getsockname(2).
     io_result<endpoint> local_endpoint() const noexcept;
 
+    /// Gives the descriptor or SOCKET away: it stays open and is the caller's, and this object is not open any more. What
+    /// was collected for sending leaves first. No operation may be in flight, which is an assertion. The socket is left
+    /// in the mode that the backend had it in: blocking with io_uring, non-blocking with epoll and IOCP. On Windows it
+    /// stays bound to this context's completion port, so that no other context can adopt it. The file of a Unix socket
+    /// stays where it is.
+    ///
+    /// Nothing that had come gets lost: with std::errc::device_or_resource_busy the socket stays here, because bytes, or
+    /// connections of a listener, were taken from the system that nobody has asked for yet. Receive (or accept) them,
+    /// which does not wait, and release again. Fails, too, like a send.
+    task<io_result<native_socket>> release();
+
     /// setsockopt(level, name, value), for what has no setter of its own.
     io_result<void> set_option(int level, int name, std::span<const std::byte> value) noexcept;
 

@@ -34,7 +34,8 @@ plain_client::plain_client(std::uint16_t port) : socket_(plait::detail::no_socke
     peer.sin_port = htons(port);
     peer.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     const SOCKET made =
-        ::WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, nullptr, 0, WSA_FLAG_NO_HANDLE_INHERIT);
+        ::WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, nullptr, 0,
+                     WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT); // as socket() makes it
     if (made == INVALID_SOCKET ||
         ::connect(made, reinterpret_cast<const sockaddr*>(&peer), sizeof peer) != 0) {
         std::fprintf(stderr, "plain_client: error %d\n", ::WSAGetLastError());
