@@ -1,6 +1,7 @@
 #include <plait/plait.hpp>
 #include <plait/signal.hpp>
 
+#include "src/resolve.hpp"
 #include "support/cancellable.hpp"
 #include "support/must.hpp"
 #include "support/sockets.hpp"
@@ -642,6 +643,34 @@ TEST_CASE("a dump names calls on other threads, which no cancellation ends", "[d
         CHECK(above[0].starts_with("offload at plait/offload.hpp:"));
         CHECK(above[1] == here("a lambda", line));
     });
+}
+
+namespace {
+
+std::atomic<bool> lookups_may_end{false};
+
+plait::detail::status look_up_slowly(const std::string&, const std::string&, std::vector<plait::endpoint>&) {
+    while (!lookups_may_end) std::this_thread::sleep_for(1ms);
+    return {};
+}
+
+} // namespace
+
+TEST_CASE("a dump names a lookup", "[dump]") {
+    const auto before = plait::detail::exchange_lookup(look_up_slowly);
+    in_a_context([]() -> task<> {
+        unsigned line = 0;
+        auto work = [&]() -> task<> {
+            line = __LINE__ + 1;
+            static_cast<void>(co_await plait::resolve("somewhere.test", "80"));
+        };
+        const listing found = co_await seen_meanwhile(work);
+        const texts above = found.only("resolve").above;
+        CHECK(std::find(above.begin(), above.end(), here("a lambda", line)) != above.end());
+        CHECK(above.back() == "child of " + here("seen_meanwhile", join_line));
+    });
+    lookups_may_end = true;
+    plait::detail::exchange_lookup(before);
 }
 
 TEST_CASE("a dump names what is cancelled until it has ended", "[dump]") {
