@@ -214,3 +214,72 @@ TEST_CASE("a list knows its numbers", "[signal]") {
     STATIC_CHECK(four.numbers().size() == 4);
     STATIC_CHECK(four.numbers()[3] == 4);
 }
+
+// --- requests for dumps --------------------------------------------------------------------------------------------
+
+TEST_CASE("each request for a dump is told to each context that waits for one", "[signal]") {
+    constexpr std::size_t contexts = 3;
+    constexpr int requests = 5;
+    std::array<std::atomic<int>, contexts> told{};
+    std::atomic<std::size_t> ready{0};
+    std::vector<std::thread> threads;
+    for (std::atomic<int>& count : told)
+        threads.emplace_back([&count, &ready] {
+            auto answer = [&]() -> task<> {
+                while (count < requests) {
+                    auto asked = co_await plait::wait_for_dump_request();
+                    if (!asked) break;
+                    ++count;
+                }
+            };
+            auto body = [&]() -> task<> {
+                plait::task_group group;
+                group.spawn(answer);
+                co_await turns(3);
+                ++ready;
+                co_await group.join();
+            };
+            plait::run(body());
+        });
+    while (ready < contexts) std::this_thread::yield();
+    for (int i = 1; i <= requests; ++i) {
+        support::send_signal_to_process(support::dump_signal());
+        for (const std::atomic<int>& count : told)
+            while (count < i) std::this_thread::yield();
+    }
+    for (auto& each : threads) each.join();
+    for (const std::atomic<int>& count : told) CHECK(count == requests);
+}
+
+TEST_CASE("requests that come while nobody waits end the next wait, and are one", "[signal]") {
+    auto body = []() -> task<> {
+        int told = 0;
+        auto answer = [&]() -> task<> {
+            while (co_await plait::wait_for_dump_request()) ++told;
+        };
+        {
+            plait::task_group group;
+            group.spawn(answer);
+            co_await turns(3);
+            support::send_signal(support::dump_signal());
+            while (told < 1) co_await plait::yield();
+            group.request_stop();
+            co_await group.join();
+        }
+        support::send_signal(support::dump_signal()); // does not end the process
+        support::send_signal(support::dump_signal());
+        auto asked = co_await plait::wait_for_dump_request();
+        CHECK(asked);
+        plait::task_group group;
+        group.spawn(answer);
+        group.spawn(answer);
+        co_await turns(5);
+        CHECK(told == 1);
+        support::send_signal(support::dump_signal());
+        while (told < 3) co_await plait::yield();
+        group.request_stop();
+        co_await group.join();
+        CHECK(told == 3);
+    };
+    plait::run(body());
+}
