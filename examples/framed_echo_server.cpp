@@ -17,6 +17,8 @@
 
 namespace {
 
+using given_listener = std::optional<plait::activated_listener>; // by a supervisor
+
 // One client. What it returns, other than the end of the stream, goes to on_error below.
 plait::task<plait::io_result<void>> session(plait::framed<plait::tcp_stream, plait::length_prefix> messages) {
     for (;;) {
@@ -29,7 +31,7 @@ plait::task<plait::io_result<void>> session(plait::framed<plait::tcp_stream, pla
 
 // On each thread.
 plait::task<plait::io_result<void>> serve_echo(plait::endpoint local, plait::length_prefix codec,
-                                               plait::backend backend) {
+                                               plait::backend backend, const given_listener& given) {
     auto start = [codec](plait::tcp_stream stream) {
         return session(plait::framed{std::move(stream), codec});
     };
@@ -38,6 +40,7 @@ plait::task<plait::io_result<void>> serve_echo(plait::endpoint local, plait::len
         example::failed(peer.to_string(), error);
     });
     options.on_listening(example::announcement(co_await plait::this_context(), backend));
+    if (given) co_return co_await plait::serve_per_core(*given, start, options);
     co_return co_await plait::serve_per_core(local, start, options);
 }
 
@@ -53,7 +56,8 @@ int main(int count, char** words) {
     const plait::endpoint local = line.local();
     const plait::length_prefix codec = example::length_codec(line);
     const std::size_t threads = line.threads();
+    const given_listener given = example::given_listener();
     line.end();
     return example::run_per_core(threads, backend, local.to_string(),
-                                 [=] { return serve_echo(local, codec, backend); });
+                                 [=, &given] { return serve_echo(local, codec, backend, given); });
 }

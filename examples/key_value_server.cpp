@@ -96,6 +96,8 @@ void obey(const words& said, values& stored, std::string& answer) {
     line("-ERR unknown command '" + name + "'");
 }
 
+using given_listener = std::optional<plait::activated_listener>; // by a supervisor
+
 plait::task<plait::io_result<void>> session(plait::framed<plait::tcp_stream, example::resp_commands> client,
                                             store& all) {
     words said;
@@ -122,7 +124,8 @@ plait::task<plait::io_result<void>> session(plait::framed<plait::tcp_stream, exa
 }
 
 // On each thread.
-plait::task<plait::io_result<void>> serve_values(plait::endpoint local, store& all, plait::backend backend) {
+plait::task<plait::io_result<void>> serve_values(plait::endpoint local, store& all, plait::backend backend,
+                                                 const given_listener& given) {
     auto start = [&all](plait::tcp_stream stream) {
         return session(plait::framed{std::move(stream), example::resp_commands()}, all);
     };
@@ -131,6 +134,7 @@ plait::task<plait::io_result<void>> serve_values(plait::endpoint local, store& a
         example::failed(peer.to_string(), error);
     });
     options.on_listening(example::announcement(co_await plait::this_context(), backend));
+    if (given) co_return co_await plait::serve_per_core(*given, start, options);
     co_return co_await plait::serve_per_core(local, start, options);
 }
 
@@ -143,8 +147,9 @@ int main(int count, char** words) {
     const plait::backend backend = line.backend();
     const plait::endpoint local = line.local();
     const std::size_t threads = line.threads();
+    const given_listener given = example::given_listener();
     line.end();
     store all;
     return example::run_per_core(threads, backend, local.to_string(),
-                                 [&] { return serve_values(local, all, backend); });
+                                 [&] { return serve_values(local, all, backend, given); });
 }

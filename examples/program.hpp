@@ -62,6 +62,13 @@ class announcement {
     plait::backend asked_for_;
 };
 
+/// The listener that the program was started with, by systemd for instance. Ask before there are threads.
+inline std::optional<plait::activated_listener> given_listener() {
+    const auto all = plait::activated_listeners();
+    if (all.empty()) return std::nullopt;
+    return all.front();
+}
+
 /// In place; ASCII alone.
 inline void make_upper(std::span<std::byte> text) {
     for (std::byte& letter : text)

@@ -21,6 +21,7 @@ struct settings {
     bool once;
     std::size_t threads;
     plait::backend backend;
+    std::optional<plait::activated_listener> given; // by a supervisor, in place of what we would open
 };
 
 using example::make_upper;
@@ -55,6 +56,7 @@ plait::task<plait::io_result<void>> serve_echo(settings how) {
     options.stop_on({SIGINT, SIGTERM});
     options.on_listening(example::announcement(co_await plait::this_context(), how.backend));
     if (how.once) options.max_connections(1);
+    if (how.given) co_return co_await plait::serve_per_core(*how.given, start, options);
     co_return co_await plait::serve_per_core(how.local, start, options, listening);
 }
 
@@ -71,6 +73,7 @@ int main(int count, char** words) {
     how.upper = line.flag("--upper");
     how.once = line.flag("--once");
     how.threads = line.threads();
+    how.given = example::given_listener();
     line.end();
     return example::run_per_core(how.threads, how.backend, how.local.to_string(),
                                  [how] { return serve_echo(how); });

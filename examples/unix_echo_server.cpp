@@ -18,6 +18,7 @@ struct settings {
     plait::unix_path path;
     bool upper;
     plait::backend backend;
+    std::optional<plait::activated_listener> given; // by a supervisor, in place of what we would open
 };
 
 // One client, from its first message to its last.
@@ -34,6 +35,7 @@ plait::task<plait::io_result<void>> serve_echo(settings how) {
     plait::serve_options options;
     options.stop_on({SIGINT, SIGTERM});
     options.on_listening(example::announcement(co_await plait::this_context(), how.backend));
+    if (how.given) co_return co_await plait::serve_per_core(*how.given, start, options);
     co_return co_await plait::serve_per_core(how.path, start, options);
 }
 
@@ -46,7 +48,8 @@ int main(int count, char** words) {
     settings how{};
     how.backend = line.backend();
     how.upper = line.flag("--upper");
-    how.path = line.path();
+    how.given = example::given_listener();
+    if (!how.given) how.path = line.path();
     const std::size_t threads = line.threads();
     line.end();
     return example::run_per_core(threads, how.backend, how.path.to_string(),

@@ -171,6 +171,7 @@ class serving_group {
     bool shares_port_ = false;
     bool over_ = false;
     endpoint bound_; ///< not changed once it was opened
+    unix_path bound_path_;
     std::error_code why_;
 };
 
@@ -268,7 +269,15 @@ status serving_group::open(core_server& member, loose_socket& listener) {
     const bool first = !std::exchange(opened_, true);
     native_socket handle = no_socket;
     status failure;
+    if (place.adopted_ != no_socket) {
+        failure = system.inspect(place.adopted_, socket_kind::listener, place.is_path_);
+        if (!failure.ok()) return failure;
+        listener = loose_socket(place.adopted_);
+        return place.is_path_ ? system.unix_name(place.adopted_, false, bound_path_)
+                              : system.local_endpoint(place.adopted_, bound_);
+    }
     if (place.is_path_) {
+        bound_path_ = place.path_;
         failure = system.open_unix(socket_kind::listener, place.path_, place.options_.backlog(), handle,
                                    member.file_);
         listener = loose_socket(handle);
@@ -287,7 +296,7 @@ status serving_group::open(core_server& member, loose_socket& listener) {
 }
 
 void serving_group::announce(const serve_options& options) const {
-    if (place.is_path_ && options.on_listening_path()) options.on_listening_path()(place.path_);
+    if (place.is_path_ && options.on_listening_path()) options.on_listening_path()(bound_path_);
     if (!place.is_path_ && options.on_listening()) options.on_listening()(bound_);
 }
 
@@ -370,7 +379,8 @@ core_server::~core_server() {
 }
 
 status core_server::join(const serving_place& place) {
-    if (place.is_path_ ? !place.path_.valid() || place.path_.is_unnamed() : !place.local_.valid())
+    const bool given = place.adopted_ != no_socket;
+    if (!given && (place.is_path_ ? !place.path_.valid() || place.path_.is_unnamed() : !place.local_.valid()))
         return place.path_.valid() ? std::make_error_code(std::errc::invalid_argument) : place.path_.error();
     if (const status failure = sessions.watch_signals(); !failure.ok()) return failure;
     loop& here = *env_.context;

@@ -1,6 +1,7 @@
 #pragma once
 /// Everything but the formatters of fmt.hpp.
 
+#include <plait/activation.hpp>
 #include <plait/bytes.hpp>
 #include <plait/codec.hpp>
 #include <plait/endpoint.hpp>

@@ -6,6 +6,7 @@
 ///
 ///     plait::run_per_core(0, [] { return plait::serve_per_core({"127.0.0.1", 8000}, session); });
 
+#include <plait/activation.hpp>
 #include <plait/detail/core_server.hpp>
 #include <plait/detail/server.hpp>
 #include <plait/per_core.hpp>
@@ -106,6 +107,16 @@ template <class F>
 task<io_result<void>> serve_per_core(unix_path local, F session, serve_options options = {}) {
     return detail::serve_on_core<unix_stream>(detail::serving_place(local), std::move(session),
                                               std::move(options));
+}
+
+/// The same at a listener that a supervisor has opened: for TCP if `session` takes a tcp_stream, otherwise a Unix
+/// socket. One context accepts for all. It is closed at the end. Fails like from_native_handle(), too.
+template <class F>
+task<io_result<void>> serve_per_core(activated_listener listener, F session, serve_options options = {}) {
+    constexpr bool tcp = std::is_invocable_v<F&, tcp_stream>;
+    using stream_type = std::conditional_t<tcp, tcp_stream, unix_stream>;
+    return detail::serve_on_core<stream_type>(detail::serving_place(listener.native_handle(), !tcp),
+                                              std::move(session), std::move(options));
 }
 
 } // namespace plait::inline v1

@@ -21,9 +21,12 @@ class serving_place {
     serving_place(const endpoint& local, const listen_options& options) noexcept
         : local_(local), options_(options) {}
     explicit serving_place(const unix_path& path) noexcept : path_(path), is_path_(true) {}
+    /// A listener that there is already.
+    serving_place(native_socket listener, bool is_path) noexcept : adopted_(listener), is_path_(is_path) {}
 
     bool same_as(const serving_place& other) const noexcept {
-        return is_path_ == other.is_path_ && local_ == other.local_ && path_ == other.path_;
+        return is_path_ == other.is_path_ && local_ == other.local_ && path_ == other.path_ &&
+               adopted_ == other.adopted_;
     }
 
   private:
@@ -33,6 +36,7 @@ class serving_place {
     endpoint local_;
     listen_options options_;
     unix_path path_;
+    native_socket adopted_ = no_socket;
     bool is_path_ = false;
 };
 
