@@ -18,6 +18,7 @@ namespace plait::inline v1 {
 /// from_native_handle() or serve_per_core() does.
 class activated_listener {
   public:
+    /// For who gets listeners in another way.
     activated_listener(native_socket handle, std::string name) noexcept
         : handle_(handle), name_(std::move(name)) {}
 
