@@ -115,7 +115,8 @@ class Server:
         self.process = start(name, *arguments, through=with_console, stdin=subprocess.PIPE)
         self.log: list[str] = []
         self.refusal = ""  # why it is epoll, if nobody asked for that
-        threading.Thread(target=self._collect_log, daemon=True).start()
+        self.reader = threading.Thread(target=self._collect_log, daemon=True)
+        self.reader.start()
         first = text(self.process.stdout.readline())
         match = re.fullmatch(f"listening on {where}\n", first)
         if match is None:
@@ -151,7 +152,9 @@ class Server:
         self.process.stdin.flush()
 
     def exit_code(self) -> int:
-        return self.process.wait(HANG)
+        code = self.process.wait(HANG)
+        self.reader.join(HANG)  # what it said last may still be in the pipe
+        return code
 
     def says(self, line: str) -> None:
         wait_until(lambda: line in self.log, f"the line {line!r} on stderr; there is {self.log}")
@@ -167,7 +170,7 @@ class Server:
         ended = self.process.poll()
         if ended is None:
             self.process.kill()
-        self.process.wait()
+        self.exit_code()
         if trouble is not None:
             print(f"the server had {'not ended' if ended is None else f'ended with {ended}'}; it said:", *self.log,
                   sep="\n  ", file=sys.stderr, flush=True)
