@@ -3,6 +3,9 @@
 
 #include <plait/plait.hpp>
 
+#include <sched.h>
+
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -11,6 +14,8 @@
 
 struct server_options {
     std::uint16_t port = 0; // 0: the system picks one
+    std::size_t threads = 1;
+    std::string_view cpus; // "0,1": where the threads run
     plait::context_options context;
 };
 
@@ -30,15 +35,31 @@ inline server_options parse_options(int argument_count, char** arguments) {
             options.port = static_cast<std::uint16_t>(std::atoi(value));
         } else if (name == "--backend" && value != nullptr) {
             options.context.backend(parse_backend(value));
+        } else if (name == "--threads" && value != nullptr) {
+            options.threads = static_cast<std::size_t>(std::atoi(value));
+        } else if (name == "--cpus" && value != nullptr) {
+            options.cpus = value;
         } else if (name == "--poll-us" && value != nullptr) {
             options.context.poll_before_sleep(std::chrono::microseconds(std::atoi(value)));
         } else {
-            std::fprintf(stderr, "usage: %s [--port PORT] [--backend NAME] [--poll-us MICROSECONDS]\n",
+            std::fprintf(stderr,
+                         "usage: %s [--port PORT] [--threads N] [--cpus A,B] [--backend NAME] [--poll-us "
+                         "MICROSECONDS]\n",
                          arguments[0]);
             std::exit(2);
         }
     }
     return options;
+}
+
+/// Pins the calling thread to the CPU that the list has for it.
+inline void run_on(std::string_view cpus, std::size_t index) {
+    for (; index > 0 && !cpus.empty(); --index) cpus.remove_prefix(std::min(cpus.find(',') + 1, cpus.size()));
+    if (cpus.empty()) return;
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET(static_cast<std::size_t>(std::atoi(cpus.data())), &only);
+    if (::sched_setaffinity(0, sizeof only, &only) != 0) std::perror("sched_setaffinity");
 }
 
 inline void announce(std::uint16_t port, plait::io_context& context) {

@@ -51,6 +51,10 @@ SERVERS = (
            example="tcp_echo_server"),
     Server("plait", "plait_framed", None, ("--backend", "io_uring"),
            example="framed_echo_server"),
+    Server("plait, one context", "plait_echo", ("--backend", "io_uring", "--cpus", "{first}"), None, ("cores",)),
+    Server("plait, one context again", "plait_echo", ("--backend", "io_uring", "--cpus", "{second}"), None, ("cores",)),
+    Server("plait, two contexts", "plait_echo", ("--backend", "io_uring", "--threads", "2", "--cpus", "{first},{second}"),
+           None, ("cores",)),
     Server("plait, polling", "plait_echo", ("--backend", "io_uring", "--poll-us", "50"), None, ("one",)),
     Server("plait, epoll", "plait_echo", ("--backend", "epoll"), None,
            example="tcp_echo_server"),
@@ -74,6 +78,7 @@ class Case:
     framed: bool = False
     quick_options: tuple = ()
     latency: bool = False  # worth a line in the table of latencies
+    two_cpus: bool = False  # for the servers; only those that are for this case and the limit take part then
 
 
 CASES = (
@@ -88,6 +93,7 @@ CASES = (
     Case("one", "N=1", ("--connections", 1), latency=True),
     Case("tail", "N=1000, long", ("--connections", 1000, "--turn-ms", 200, "--turns", 10, "--warm-up", 1),
          quick_options=("--turns", 3), latency=True),
+    Case("cores", "two CPUs", ("--connections", 100), two_cpus=True),
 )
 IDLE = "idle"
 IDLE_CONNECTIONS = (1000, 10_000)
@@ -95,8 +101,8 @@ IDLE_BYTES = 1024  # at most so many for each, is what plait promises
 SYSCALLS, INSTRUCTIONS = "syscalls", "instructions"
 SYSCALL_CASES = ("n50", "p16", "16k", "churn", "framed1", "framed16")
 INSTRUCTION_CASES = ("n50", "p16", "16k", "n1000", "churn", "framed1", "framed16")
-DEFAULT_CASES = tuple(case.key for case in CASES) + (IDLE, SYSCALLS)
-ALL_CASES = DEFAULT_CASES + (INSTRUCTIONS,)
+DEFAULT_CASES = tuple(case.key for case in CASES if not case.two_cpus) + (IDLE, SYSCALLS)
+ALL_CASES = DEFAULT_CASES + (INSTRUCTIONS, "cores")
 
 
 class Trouble(Exception):
@@ -134,6 +140,9 @@ class Bench:
 
     def start(self, server, framed, prefix=()):
         arguments = server.framed if framed else server.echo
+        # A second CPU for servers is the client's only where there is no third.
+        second = next(iter(sorted(os.sched_getaffinity(0) - {self.server_cpu, self.client_cpu})), self.client_cpu)
+        arguments = [each.format(first=self.server_cpu, second=second) for each in arguments]
         command = [*prefix, str(self.folder / server.program), "--port", "0", *arguments]
         log = tempfile.TemporaryFile()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log,
@@ -219,6 +228,8 @@ def takes_part(server, key, framed, wanted):
 
 def measure_turns(bench, case, servers, quick):
     """The method proper: all servers at once, one client visiting them in random order."""
+    if case.two_cpus:
+        servers = [server for server in servers if server.name == "limit" or case.key in server.only]
     try:
         running = bench.start_all(servers, case.framed)
         options = case.options + (("--turns", 20, "--patience", 2, *case.quick_options) if quick else ())
@@ -449,6 +460,20 @@ def check_plausibility(by_case):
     return remarks
 
 
+def check_cores(by_case):
+    """Two contexts do half of their work on each of two CPUs, which may cost differently: the client may be on one."""
+    figures = by_case.get("cores", {})
+    one, again, two = (figures.get(f"plait, {name}") for name in ("one context", "one context again", "two contexts"))
+    if not (one and again and two):
+        return []
+    ratio = 2 * two["ratio"] / (one["ratio"] + again["ratio"])
+    said = [f"Two contexts on two CPUs take {ratio:.2f} of what one context takes for a message, on the average of these CPUs."]
+    if len(os.sched_getaffinity(0)) < 3:
+        said.append("WARNING: there are two CPUs, so the client shares one with a context, and that figure means little: "
+                    "messages cost half there while that context is alone, and the client's time otherwise.")
+    return said
+
+
 def check_goals(by_case):
     """What plait aims at, and misses by more than the noise of a figure shows."""
     missed, met = [], 0
@@ -646,7 +671,7 @@ def main():
     if instructions:
         print_plain_table("User-space instructions for a message", instructions, titles,
                           lambda value: f"{value:.0f}")
-    remarks = check_plausibility(by_case) + check_goals(by_case) + remarks
+    remarks = check_plausibility(by_case) + check_goals(by_case) + check_cores(by_case) + remarks
     took = time.monotonic() - bench.begun
     remarks.append(f"The run took {took / 60:.1f} minutes.")
     print()
