@@ -469,8 +469,7 @@ def check_cores(by_case):
     ratio = 2 * two["ratio"] / (one["ratio"] + again["ratio"])
     said = [f"Two contexts on two CPUs take {ratio:.2f} of what one context takes for a message, on the average of these CPUs."]
     if len(os.sched_getaffinity(0)) < 3:
-        said.append("WARNING: there are two CPUs, so the client shares one with a context, and that figure means little: "
-                    "messages cost half there while that context is alone, and the client's time otherwise.")
+        said.append("WARNING: there are two CPUs, so the client shares one with a context, and that figure means little.")
     return said
 
 
