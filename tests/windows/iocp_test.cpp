@@ -7,10 +7,12 @@
 
 #include "support/cancellable.hpp"
 #include "support/freed_memory.hpp"
+#include "support/plain_client.hpp"
 #include "support/sockets.hpp"
 #include "support/watchdog.hpp"
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 
 #include <array>
 #include <memory_resource>
@@ -90,9 +92,21 @@ TEST_CASE("a thousand sockets destroyed beneath pending calls get no late packet
 
 TEST_CASE("what is done at once brings no packet, and what waits brings one", "[iocp]") {
     constexpr std::uint64_t rounds = 1000;
+    const bool adopted = GENERATE(false, true); // such a socket skips no packets
     auto body = [&]() -> task<> {
         plait::io_context& context = co_await plait::this_context();
-        auto pair = co_await support::connected_pair();
+        auto listener = co_await support::loopback_listener();
+        auto pair = co_await support::connected_pair(listener);
+        if (adopted) {
+            support::plain_client client(listener.local_endpoint()->port());
+            auto near = co_await listener.accept();
+            auto far = co_await tcp_stream::from_native_handle(client.native_handle());
+            support::must(near && far, "an adopted socket");
+            client.leave();
+            pair.near = std::move(*near);
+            pair.far = std::move(*far);
+        }
+        static_cast<void>(co_await listener.close());
         co_await turns(5);
         std::array<std::byte, 10> room{};
 
