@@ -89,7 +89,7 @@ class DumpRequests(unittest.TestCase):
             for _ in range(3):
                 dump = self.sessions_wait(server, "recv", here, [ann, bob])
                 self.assertIn(f"({server.backend})", dump.title)
-                accepting = dump.those_at(line_of("tcp_echo_server", "co_await plait::serve_per_core("))
+                accepting = dump.those_at(line_of("tcp_echo_server", "co_await plait::serve_per_core(how.local"))
                 self.assertEqual([entry[0].split(",")[0] for entry in accepting if entry[0].startswith("accept")],
                                  [f"accept {server.host}:{server.port}"])
             ann.sendall(b"again")

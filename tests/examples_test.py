@@ -113,16 +113,19 @@ class Server:
 
     def _start(self, name: str, arguments: list, where: str) -> re.Match:
         self.process = start(name, *arguments, through=with_console, stdin=subprocess.PIPE)
-        self.log: list[str] = []
-        self.refusal = ""  # why it is epoll, if nobody asked for that
-        self.reader = threading.Thread(target=self._collect_log, daemon=True)
-        self.reader.start()
+        self._listen_to_log()
         first = text(self.process.stdout.readline())
         match = re.fullmatch(f"listening on {where}\n", first)
         if match is None:
             self.process.kill()
             raise AssertionError(f"not what a server says when it is ready: {first!r}, {self.log}")
         return match
+
+    def _listen_to_log(self) -> None:
+        self.log: list[str] = []
+        self.refusal = ""  # why it is epoll, if nobody asked for that
+        self.reader = threading.Thread(target=self._collect_log, daemon=True)
+        self.reader.start()
 
     def _collect_log(self) -> None:
         for line in self.process.stderr:

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import unittest
 
 import examples_test
@@ -23,8 +22,7 @@ class Activated(Server):
         self.process = subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         examples_test.started.append(self.process)
-        self.log, self.refusal = [], ""
-        threading.Thread(target=self._collect_log, daemon=True).start()
+        self._listen_to_log()
         self.ready = text(self.process.stdout.readline())
 
 
@@ -76,7 +74,7 @@ class Activation(unittest.TestCase):
         with socket.socket() as idle:
             server = Activated(idle, "tcp_echo_server")
             self.assertEqual(server.ready, "")
-            self.assertEqual(server.process.wait(HANG), 1)
+            self.assertEqual(server.exit_code(), 1)
             self.assertRegex("".join(server.log), "^cannot listen on .*: Invalid argument$")
 
 
