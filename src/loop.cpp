@@ -1,4 +1,5 @@
 #include "src/loop.hpp"
+#include "src/stop_hook.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -189,7 +190,7 @@ void loop::run(task<> root) {
     box->open();
     resumed_at(system->now());
     heap_blocks_at_start_ = heap_blocks();
-    std::optional<std::stop_callback<std::function<void()>>> on_stop;
+    std::optional<stop_hook> on_stop;
     if (options.stop().stop_possible())
         on_stop.emplace(options.stop(), [to = box] { to->request(to->stop_requested); });
 

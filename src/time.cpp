@@ -1,6 +1,7 @@
 #include <plait/time.hpp>
 
 #include "src/loop.hpp"
+#include "src/stop_hook.hpp"
 
 namespace plait::inline v1 {
 
@@ -83,7 +84,7 @@ shield_scope::shield_scope(environment& env, steady_duration grace) : env_(env),
 /// thread looks at `target`.
 struct stoppable_scope::ticket {
     scope* target;
-    std::optional<std::stop_callback<std::function<void()>>> callback;
+    std::optional<stop_hook> hook;
 };
 
 stoppable_scope::stoppable_scope(environment& env, std::stop_token token) : env_(env), outer_(env.cancel) {
@@ -96,7 +97,7 @@ stoppable_scope::stoppable_scope(environment& env, std::stop_token token) : env_
     }
     ticket_ = std::make_shared<ticket>();
     ticket_->target = &scope_;
-    ticket_->callback.emplace(std::move(token), [box = env.context->box, weak = std::weak_ptr(ticket_)] {
+    ticket_->hook.emplace(std::move(token), [box = env.context->box, weak = std::weak_ptr(ticket_)] {
         auto stop = [weak] {
             if (auto held = weak.lock(); held && held->target) held->target->cancel();
         };
@@ -107,7 +108,7 @@ stoppable_scope::stoppable_scope(environment& env, std::stop_token token) : env_
 stoppable_scope::~stoppable_scope() {
     env_.cancel = outer_;
     if (ticket_) {
-        ticket_->callback.reset();
+        ticket_->hook.reset();
         ticket_->target = nullptr;
     }
 }
