@@ -422,7 +422,8 @@ TEST_CASE("cancellations that race with answers: each lookup ends once, as one o
         // All threads are free again.
         auto last = co_await plait::resolve("name", "7");
         CHECK(last.has_value());
-        CHECK(support::open_descriptors() == open_before);
+        CHECK(support::open_descriptors() <=
+              open_before); // an answer to a former context held that one's until now
     });
 }
 
