@@ -34,10 +34,6 @@ function(plait_compile_like_us target)
     if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
         # Not with GCC 12: it sees null coroutine frames where there are none.
         target_compile_options(${target} PRIVATE -Wnull-dereference)
-        if(MINGW)
-            # To clang the C++ library of another compiler's is not the system's, and that sorts with deprecated functions.
-            target_compile_options(${target} PRIVATE -Wno-deprecated-declarations)
-        endif()
     elseif(PLAIT_SANITIZE)
         # GCC's data-flow warnings are unreliable on instrumented code, and -Wtsan regrets every fence.
         target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized -Wno-tsan)

@@ -186,6 +186,7 @@ struct entry {
     const pending* wait;
     bool ready;
     std::uint32_t waited; ///< in steps of loop::stamp
+    std::size_t found;    ///< how many were found before
 };
 
 class dumper {
@@ -194,8 +195,10 @@ class dumper {
         add(loop_.root_scope);
         loop_.loose.for_each([this](scope& each) { add(each); });
         loop_.unscoped.for_each([this](pending& each) { add(each, false); });
-        std::stable_sort(found_.begin(), found_.end(),
-                         [](const entry& a, const entry& b) { return a.waited > b.waited; });
+        // Not stable_sort: libstdc++'s uses what C++17 deprecates, and clang 19 says so.
+        std::sort(found_.begin(), found_.end(), [](const entry& a, const entry& b) {
+            return a.waited != b.waited ? a.waited > b.waited : a.found < b.found;
+        });
         waiting_ = found_.size();
         loop_.system->completed().for_each([this](operation& each) { add(each, true); });
         loop_.resuming.for_each([this](pending& each) { add(each, true); });
@@ -221,7 +224,8 @@ class dumper {
         each.inner.for_each([this](scope& inner) { add(inner); });
     }
     void add(const pending& wait, bool ready) {
-        if (wait.waiter) found_.push_back({&wait, ready, now_ - wait.since}); // else it is the loop's own
+        if (wait.waiter)
+            found_.push_back({&wait, ready, now_ - wait.since, found_.size()}); // else it is the loop's own
     }
 
     void print_title() {
