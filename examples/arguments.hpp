@@ -70,10 +70,6 @@ class arguments {
 
     /// --threads NUMBER; 0: as many as the machine has cores
     std::size_t threads() { return static_cast<std::size_t>(number("--threads", 1, 0, 1024)); }
-    /// The same where the program can do with one only, and why.
-    void one_thread(const char* why) {
-        if (threads() != 1) refuse(std::string("--threads: ") + why);
-    }
 
     /// --host ADDRESS --port NUMBER
     plait::endpoint local() {

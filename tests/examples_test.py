@@ -77,7 +77,8 @@ def text(output: bytes) -> str:
 def told(what: str) -> str:
     """How a program words that error of the system."""
     on_windows = {"Connection refused": "connection refused", "Connection reset by peer": "connection reset by the peer",
-                  "Address already in use": "address already in use"}
+                  "Address already in use": "address already in use",
+                  "Operation not supported": "operation not supported"}
     return on_windows[what] if suffix else what
 
 

@@ -29,7 +29,8 @@ class Activated(Server):
 class Activation(unittest.TestCase):
     def serves(self, listener: socket.socket, where: str, name: str, *arguments) -> None:
         said = {"framed_echo_server": (frame(b"hello"), frame(b"hello")),
-                "key_value_server": (b"PING\r\n", b"+PONG\r\n")}.get(name, (b"hello", b"hello"))
+                "key_value_server": (b"PING\r\n", b"+PONG\r\n"),
+                "chat_server": (b"tea ann\n", b"* you are in, with:")}.get(name, (b"hello", b"hello"))
         with Activated(listener, name, *arguments) as server:
             self.assertRegex(server.ready, rf"^listening on {where} \(\w+\)\n$")
             for _ in range(5):
@@ -43,7 +44,7 @@ class Activation(unittest.TestCase):
 
     @on_linux_only("there is no socket activation on Windows")
     def test_tcp(self):
-        for name in ("tcp_echo_server", "framed_echo_server", "key_value_server"):
+        for name in ("tcp_echo_server", "framed_echo_server", "key_value_server", "chat_server"):
             for threads in (1, 2):
                 with self.subTest(name=name, threads=threads), socket.create_server(("127.0.0.1", 0)) as listener:
                     port = listener.getsockname()[1]

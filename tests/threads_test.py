@@ -8,6 +8,8 @@ import tempfile
 import threading
 import unittest
 
+import examples_test
+from chat_test import Client
 from examples_test import (HANG, Server, exactly, frame, main, next_frame, on_linux_only, run, scaled, told,
                            until_end)
 
@@ -78,11 +80,53 @@ class Threads(unittest.TestCase):
                 answer = b":%d\r\n" % (each * talkers + 1)
                 self.assertEqual(exactly(client, len(answer)), answer)
 
-    def test_where_one_thread_has_to_do_more_are_refused(self):
-        for name in ("chat_server", "udp_echo_server"):
-            code, out, err = run(name, "--port", 0, "--threads", 2)
-            self.assertEqual((code, out), (2, ""))
-            self.assertIn("--threads: ", err)
+    def test_all_threads_receive_datagrams_at_one_port(self):
+        with Server("udp_echo_server", "--upper", "--threads", 3) as server, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(100)]
+            where = (server.host, server.port)
+            for client in clients:
+                client.settimeout(HANG)
+                client.sendto(b"hello", where)
+                self.assertEqual(client.recvfrom(100), (b"HELLO", where))
+            code, out, err = run("udp_echo_server", "--port", server.port, "--threads", 2)
+            self.assertEqual((code, out), (1, ""))
+            self.assertEqual(err, f"cannot listen on 127.0.0.1:{server.port}: {told('Address already in use')}\n")
+            server.signal(signal.SIGTERM)
+            self.assertEqual(server.exit_code(), 0)
+        # Where ports cannot be shared, one thread receives, and says so.
+        alone = [f"only one thread receives: {told('Operation not supported')}"] if examples_test.suffix else []
+        self.assertEqual(server.log, alone)
+
+    def test_a_room_has_members_on_all_threads_and_one_order(self):
+        each, talkers = scaled(100, 10), 8
+        with Server("chat_server", "--threads", 3, "--queue", 1_000_000) as server, contextlib.ExitStack() as stack:
+            members = [stack.enter_context(Client(server, "room", f"m{i}")) for i in range(talkers)]
+            for i, member in enumerate(members):
+                self.assertEqual(member.welcome, "* you are in, with:" + "".join(f" m{k}" for k in range(i)))
+                for k in range(i + 1, talkers):
+                    self.assertEqual(member.hears(), f"* m{k} has come")
+            for i in range(each):
+                for member in members:
+                    member.say(str(i))
+            heard = [[member.hears() for _ in range(each * (talkers - 1))] for member in members]
+            # What two others said is in one order for everybody else, and each one's lines in its own.
+            for i in range(talkers):
+                for k in range(talkers):
+                    self.assertEqual([line for line in heard[k] if line.startswith(f"m{i}: ")],
+                                     [] if i == k else [f"m{i}: {number}" for number in range(each)])
+                    of_others = [[line for line in heard[m] if not line.startswith((f"m{i}: ", f"m{k}: "))]
+                                 for m in (i, k)]
+                    self.assertEqual(of_others[0], of_others[1])
+            for _ in members[1:]:
+                gone = members.pop()
+                gone.stream.shutdown(socket.SHUT_WR)
+                self.assertEqual(until_end(gone.stream), b"")
+                for member in members:
+                    self.assertEqual(member.hears(), f"* {gone.name} has left")
+            server.signal(signal.SIGTERM)
+            self.assertEqual(members[0].lines.read(), b"")
+            self.assertEqual(server.exit_code(), 0)
+        self.assertEqual(server.log, [])
 
     @on_linux_only("Unix sockets of Python's")
     def test_a_unix_socket_is_served_by_all_threads(self):

@@ -8,6 +8,7 @@
 #include "support/must.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
+#include "support/system.hpp"
 #include "support/watchdog.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -424,6 +425,54 @@ TEST_CASE("an invalid endpoint is an invalid argument", "[udp]") {
     });
 }
 
+// --- one port, several sockets ---------------------------------------------------------------------------------------
+
+TEST_CASE("a socket that was alone at its port opens it to others, and each datagram reaches one of them",
+          "[udp]") {
+    in_a_context([]() -> task<> {
+        udp_socket first = co_await bound();
+        CHECK_FALSE(first.reuse_port().value());
+        const udp_options shared = udp_options().reuse_port();
+        if (!support::listeners_share_ports()) {
+            CHECK(first.set_reuse_port(true).error() == std::errc::operation_not_supported);
+            const std::error_code refused = co_await bind_error({"127.0.0.1", 0}, shared);
+            CHECK(refused == std::errc::operation_not_supported);
+            co_return;
+        }
+        const std::error_code too_early = co_await bind_error(where(first), shared);
+        CHECK(too_early == std::errc::address_in_use);
+        CHECK(first.set_reuse_port(true));
+        CHECK(first.reuse_port().value());
+        auto second = co_await udp_socket::bind(where(first), shared);
+        REQUIRE(second.error() == std::error_code());
+        const std::error_code stranger = co_await bind_error(where(first));
+        CHECK(stranger == std::errc::address_in_use);
+
+        constexpr int senders = 64;
+        std::vector<udp_socket> clients;
+        for (int i = 0; i < senders; ++i) {
+            clients.push_back(co_await bound());
+            auto sent = co_await clients.back().send_to("hello", where(first));
+            CHECK(sent);
+        }
+        int heard[2] = {0, 0};
+        auto count = [](udp_socket& socket, int& mine, const int(&all)[2], task_group& both) -> task<> {
+            std::array<std::byte, 16> buffer{};
+            while (co_await socket.recv_from(buffer)) {
+                ++mine;
+                if (all[0] + all[1] == senders) both.request_stop();
+            }
+        };
+        task_group both;
+        both.spawn(count, std::ref(first), std::ref(heard[0]), std::cref(heard), std::ref(both));
+        both.spawn(count, std::ref(*second), std::ref(heard[1]), std::cref(heard), std::ref(both));
+        co_await both.join();
+        CHECK(heard[0] + heard[1] == senders);
+        CHECK(heard[1] > 0); // of 64 random ports
+        CHECK(heard[0] > 0);
+    });
+}
+
 // --- options, broadcast, multicast, IPv6 ----------------------------------------------------------------------------
 
 TEST_CASE("every option gives back what was set", "[udp]") {
@@ -706,6 +755,7 @@ TEST_CASE("closing by another task ends a wait as cancelled", "[udp]") {
         auto connected = co_await receiver.connect(before);
         CHECK(connected.error() == std::errc::bad_file_descriptor);
         CHECK(receiver.set_broadcast(true).error() == std::errc::bad_file_descriptor);
+        CHECK(receiver.set_reuse_port(true).error() == std::errc::bad_file_descriptor);
         CHECK(receiver.join_group(ip_address::v4({239, 1, 1, 1})).error() == std::errc::bad_file_descriptor);
         CHECK(receiver.remote_endpoint().error() == std::errc::bad_file_descriptor);
         auto twice = co_await receiver.close();

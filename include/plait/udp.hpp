@@ -106,6 +106,11 @@ class PLAIT_API udp_socket : public detail::socket_handle {
     /// The connected peer; std::errc::not_connected without one.
     io_result<endpoint> remote_endpoint() const noexcept;
 
+    /// SO_REUSEPORT: from now on other sockets that say so (udp_options::reuse_port) may bind this port, too, and the
+    /// kernel spreads senders over all of them. A socket that was bound without it is first alone for sure, and opens
+    /// its port then. Linux only: elsewhere operation_not_supported.
+    io_result<void> set_reuse_port(bool on) noexcept;
+    io_result<bool> reuse_port() const noexcept;
     /// SO_BROADCAST: allows to send to broadcast addresses.
     io_result<void> set_broadcast(bool on) noexcept;
     io_result<bool> broadcast() const noexcept;
