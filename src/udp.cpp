@@ -60,12 +60,9 @@ io_result<endpoint> udp_socket::remote_endpoint() const noexcept {
 }
 
 io_result<void> udp_socket::set_reuse_port(bool on) noexcept {
-    if (state_ && state_->context && !state_->context->system->shares_ports())
-        return std::make_error_code(std::errc::operation_not_supported);
     return set(state_, socket_option::reuse_port, on);
 }
 io_result<bool> udp_socket::reuse_port() const noexcept {
-    if (state_ && state_->context && !state_->context->system->shares_ports()) return false;
     return as_bool(get(state_, socket_option::reuse_port));
 }
 
