@@ -159,8 +159,8 @@ class DumpRequests(unittest.TestCase):
             ann.sendall(b"tea ann\n")
             welcome = b"* you are in, with:\n"
             self.assertEqual(exactly(ann, len(welcome)), welcome)
-            self.sessions_wait(server, "next", line_of("chat_server", "co_await client.next()"), [silent])
-            dump = self.sessions_wait(server, "next", line_of("chat_server", "co_await who.client.next()"), [ann])
+            self.sessions_wait(server, "next", line_of("chat_server", "auto hello = co_await client.next()"), [silent])
+            dump = self.sessions_wait(server, "next", line_of("chat_server", "auto line = co_await client.next()"), [ann])
             queue = dump.those_at(line_of("chat_server", "co_await who.queue.receive()"))
             self.assertEqual([entry[0].split(",")[0] for entry in queue], ["receive from a channel"])
             joins = line_of("chat_server", "co_await both.join()")
