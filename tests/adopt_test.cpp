@@ -7,6 +7,7 @@
 #include <plait/unix.hpp>
 
 #include "platform/driver.hpp"
+#include "support/lacks.hpp"
 #include "support/plain_client.hpp"
 #include "support/sockets.hpp"
 #include "support/streams.hpp"
@@ -143,8 +144,7 @@ TEST_CASE("a closed handle is no socket", "[adopt]") {
 // --- giving away ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a stream is given from one context to another", "[adopt]") {
-    if (io_context().backend() == plait::backend::iocp)
-        SKIP("a socket is bound to one completion port for life");
+    if (const std::string why = lacks_moves_between_contexts(); !why.empty()) SKIP(why);
     native_socket handle = plait::detail::no_socket;
     std::optional<plain_client> client;
     auto first = [&]() -> task<> {
@@ -171,7 +171,7 @@ TEST_CASE("a stream is given from one context to another", "[adopt]") {
 }
 
 TEST_CASE("a socket that another context has bound to its completion port is busy", "[adopt]") {
-    if (io_context().backend() != plait::backend::iocp) SKIP("there are no completion ports here");
+    if (io_context().backend() != plait::backend::iocp) SKIP("about Windows: completion ports");
     auto give = []() -> task<native_socket> {
         auto pair = co_await connected_pair();
         const native_socket handle = co_await released(std::move(pair.near));
@@ -228,8 +228,7 @@ TEST_CASE("bytes that came before anybody asked for them are not lost by a relea
 }
 
 TEST_CASE("a listener is given away and adopted again", "[adopt]") {
-    if (io_context().backend() == plait::backend::iocp)
-        SKIP("a socket is bound to one completion port for life");
+    if (const std::string why = lacks_moves_between_contexts(); !why.empty()) SKIP(why);
     auto body = []() -> task<> {
         auto listener = co_await loopback_listener();
         const auto where = listener.local_endpoint().value();
@@ -247,8 +246,7 @@ TEST_CASE("a listener is given away and adopted again", "[adopt]") {
 }
 
 TEST_CASE("a datagram socket is given away and adopted again", "[adopt]") {
-    if (io_context().backend() == plait::backend::iocp)
-        SKIP("a socket is bound to one completion port for life");
+    if (const std::string why = lacks_moves_between_contexts(); !why.empty()) SKIP(why);
     auto body = []() -> task<> {
         auto made = co_await udp_socket::bind({"127.0.0.1", 0});
         auto sender = co_await udp_socket::bind({"127.0.0.1", 0});
@@ -266,11 +264,12 @@ TEST_CASE("a datagram socket is given away and adopted again", "[adopt]") {
 }
 
 TEST_CASE("a Unix listener that is given away leaves its name", "[adopt]") {
+    if (const std::string why = lacks_unix_abstract_names(); !why.empty()) SKIP(why);
     auto body = []() -> task<> {
         const auto path = unix_path::abstract(
             "plait adopt test " + std::to_string(std::hash<std::thread::id>()(std::this_thread::get_id())));
         auto made = co_await unix_listener::bind(path);
-        if (!made) SKIP("no Unix sockets with abstract names here");
+        must(made.has_value(), "bind");
         const native_socket handle = co_await released(std::move(*made));
         auto adopted = co_await unix_listener::from_native_handle(handle);
         must(adopted.has_value(), "from_native_handle");

@@ -3,6 +3,7 @@
 #include "src/connect.hpp"
 #include "src/resolve.hpp"
 #include "support/cancellable.hpp"
+#include "support/plain_client.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
 #include "support/system.hpp"
@@ -91,8 +92,7 @@ std::error_code error(std::errc what) { return std::make_error_code(what); }
 class silent_listener {
   public:
     static task<silent_listener> make() {
-        auto listener = co_await support::loopback_listener(plait::listen_options().backlog(1));
-        silent_listener made(std::move(listener));
+        silent_listener made;
         for (std::size_t i = 0; i < 20 && !made.is_silent; ++i) {
             auto waiting = co_await plait::with_timeout(tcp_stream::connect(made.where()), 50ms);
             made.is_silent = waiting.error() == errc::timed_out;
@@ -100,14 +100,12 @@ class silent_listener {
         }
         co_return std::move(made);
     }
-    endpoint where() const { return listener_.local_endpoint().value(); }
+    endpoint where() const { return {"127.0.0.1", listener_.port()}; }
 
     bool is_silent = false;
 
   private:
-    explicit silent_listener(plait::tcp_listener listener) : listener_(std::move(listener)) {}
-
-    plait::tcp_listener listener_;
+    support::plain_listener listener_{1};
     std::vector<tcp_stream> backlog_;
 };
 
@@ -410,7 +408,7 @@ TEST_CASE("a name with a silent address and a good one leads to the good one, an
         CHECK(stream.error() == errc::timed_out);
         CHECK(support::open_descriptors() == before);
     });
-    if (!is_silent) SKIP("a listener's backlog is never full on this system");
+    if (!is_silent) SKIP("20 connections to a listener with a backlog of 1 give 0, a success, here");
 }
 
 TEST_CASE("a name whose addresses all refuse is refused", "[connect]") {

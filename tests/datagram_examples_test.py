@@ -3,7 +3,6 @@
 Python's socket module is on the other side, and socat where it is installed.
 """
 
-import functools
 import os
 import shutil
 import signal
@@ -14,8 +13,8 @@ import tempfile
 import threading
 import unittest
 
-import examples_test
-from examples_test import HANG, Server, exactly, has_ipv6, main, run, scaled, start, text, told, until_end, wait_until
+from examples_test import (HANG, Server, exactly, has_ipv6, lacks, main, needs, run, scaled, told, until_end,
+                           wait_until)
 
 NO_SOCAT = "socat is not installed"
 
@@ -134,8 +133,9 @@ class UdpEchoClient(unittest.TestCase):
             port = gone.getsockname()[1]
         code, out, err = run("udp_echo_client", "127.0.0.1", port, "--send", "hello", "--wait", 2)
         self.assertEqual((code, out), (1, ""))
-        if examples_test.suffix and err == "no answer: timed out\n":
-            self.skipTest("this system tells nobody that a datagram was refused (udp_test prints its error)")
+        if why := lacks("refusals"):
+            self.assertEqual(err, "no answer: timed out\n")
+            self.skipTest(why)
         self.assertEqual(err, f"no answer: {told('Connection refused')}\n")
 
     def test_an_answer_that_does_not_come_is_given_up(self):
@@ -177,35 +177,13 @@ class UnixServer(Server):
         return client
 
 
-@functools.cache
-def lacks_unix_sockets() -> str:
-    """What the server says where it cannot have one; "" where it can."""
-    if not hasattr(socket, "AF_UNIX"):
-        return "Python has no Unix sockets here"
-    with tempfile.TemporaryDirectory() as folder:
-        process = start("unix_echo_server", os.path.join(folder, "probe.sock"), stdin=subprocess.DEVNULL)
-        if process.stdout.readline():
-            process.kill()
-        return text(process.communicate(timeout=HANG)[1]).strip()
-
-
-def needs_unix_sockets(test):
-    @functools.wraps(test)
-    def run_or_skip(self):
-        if examples_test.suffix and (why := lacks_unix_sockets()):
-            self.skipTest(why)
-        test(self)
-
-    return run_or_skip
-
-
 class UnixExamples(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.path = os.path.join(folder.name, "echo.sock")
 
-    @needs_unix_sockets
+    @needs("unix_streams")
     def test_the_server_answers_python(self):
         with UnixServer("unix_echo_server", self.path, "--upper") as server:
             self.assertEqual(server.path, self.path)
@@ -217,7 +195,7 @@ class UnixExamples(unittest.TestCase):
                 one.shutdown(socket.SHUT_WR)
                 self.assertEqual(until_end(one), b"LAST WORDS")
 
-    @needs_unix_sockets
+    @needs("unix_streams")
     def test_many_megabytes_come_back_unchanged(self):
         with UnixServer("unix_echo_server", self.path) as server, server.connect() as client:
             sent = os.urandom(1 << 20) * scaled(8, 2)
@@ -226,10 +204,10 @@ class UnixExamples(unittest.TestCase):
             self.assertTrue(exactly(client, len(sent)) == sent, "other bytes came back")
             sender.join()
 
-    @needs_unix_sockets
+    @needs("unix_streams")
     def test_the_file_is_removed_at_the_end_and_replaced_if_it_is_stale(self):
         with UnixServer("unix_echo_server", self.path) as server:
-            server.signal(signal.SIGKILL)
+            server.process.kill()
             server.process.wait(HANG)
             # The kernel takes down a killed program's io_uring a little later, and its sockets with that.
             wait_until(server.refuses, "the end of the killed server's socket")
@@ -243,7 +221,7 @@ class UnixExamples(unittest.TestCase):
             self.assertEqual(server.exit_code(), 0)
         self.assertFalse(os.path.exists(self.path))
 
-    @needs_unix_sockets
+    @needs("unix_streams")
     def test_a_path_in_use_says_so_and_the_one_who_uses_it_does_not_notice(self):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as holder:
             holder.bind(self.path)
@@ -254,7 +232,8 @@ class UnixExamples(unittest.TestCase):
             holder.setblocking(False)
             self.assertRaises(BlockingIOError, holder.accept)
 
-    @needs_unix_sockets
+    @needs("unix_streams")
+    @needs("unix_abstract_names")
     def test_an_abstract_name(self):
         name = f"@plait-{os.getpid()}-{id(self)}"
         with UnixServer("unix_echo_server", name, "--upper") as server, server.connect() as client:
@@ -262,7 +241,7 @@ class UnixExamples(unittest.TestCase):
             self.assertEqual(exactly(client, 5), b"HELLO")
             self.assertEqual(run("unix_echo_client", name, "--send", "hi"), (0, "HI\n", ""))
 
-    @needs_unix_sockets
+    @needs("unix_streams")
     def test_the_client_is_answered_by_python(self):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(self.path)
@@ -282,19 +261,19 @@ class UnixExamples(unittest.TestCase):
                 self.assertEqual(run("unix_echo_client", self.path, *arguments, keyboard=keyboard), (0, expected, ""))
                 answering.join(HANG)
 
-    @needs_unix_sockets
+    @needs("unix_streams")
     def test_nobody_there_is_told(self):
         code, out, err = run("unix_echo_client", self.path, "--send", "hello")
         self.assertEqual((code, out), (1, ""))
         self.assertEqual(err, f"cannot connect to {self.path}: No such file or directory\n")
 
-    @needs_unix_sockets
+    @needs("unix_streams")
     @unittest.skipUnless(shutil.which("socat"), NO_SOCAT)
     def test_the_server_answers_socat(self):
         with UnixServer("unix_echo_server", self.path, "--upper"):
             self.assertEqual(socat(f"UNIX-CONNECT:{self.path}", b"hello"), b"HELLO")
 
-    @needs_unix_sockets
+    @needs("unix_streams")
     @unittest.skipUnless(shutil.which("socat"), NO_SOCAT)
     def test_the_client_is_answered_by_socat(self):
         echo = subprocess.Popen(["socat", f"UNIX-LISTEN:{self.path},fork", "EXEC:cat"])

@@ -236,7 +236,7 @@ def add_chapters() -> None:
     for chapter in CHAPTERS:
         def follow(self, chapter=chapter):
             if examples_test.suffix:
-                self.skipTest("the terminal of the tutorial is a Unix one")
+                self.skipTest("about Linux: the terminal of the tutorial")
             if "::1" in chapter.read_text(encoding="utf-8") and not has_ipv6():
                 self.skipTest("this machine has no IPv6 loopback")
             self.follow(chapter)

@@ -7,7 +7,7 @@ import sys
 import threading
 import unittest
 
-from examples_test import TOP, Server, exactly, frame, main, on_linux_only, run, wait_until
+from examples_test import DUMP_REQUEST, TOP, Server, exactly, frame, main, run, wait_until
 
 
 def line_of(example: str, code: str, which: int = 0) -> str:
@@ -37,7 +37,7 @@ class Dump:
 def ask(server: Server) -> Dump:
     """Sends the signal and waits for the whole answer."""
     before = len(server.log)
-    server.signal(signal.SIGUSR1)
+    server.signal(DUMP_REQUEST)
     wait_until(lambda: any(" system calls, " in line for line in server.log[before:]), "the line of the metrics")
     return Dump([line for line in server.log[before:] if " system calls, " not in line])
 
@@ -79,7 +79,6 @@ class DumpRequests(unittest.TestCase):
             self.assertRegex(entry[0], r", (for [\d.]+ \w+( \d+ \w+)?|ready)$")
         return dump
 
-    @on_linux_only("Wine 8 has no Ctrl-Break to send")
     def test_tcp_echo_server_names_its_sessions_and_goes_on(self):
         here = line_of("tcp_echo_server", "co_await stream.recv()")
         with Server("tcp_echo_server") as server, server.connect() as ann, server.connect() as bob:
@@ -96,18 +95,16 @@ class DumpRequests(unittest.TestCase):
             self.assertEqual(exactly(ann, 5), b"again")
             self.ended_well(server)
 
-    @on_linux_only("Wine 8 has no Ctrl-Break to send")
     def test_every_thread_of_a_server_answers_one_request(self):
         with Server("tcp_echo_server", "--threads", 3) as server:
             for round in range(1, 4):
-                server.signal(signal.SIGUSR1)
+                server.signal(DUMP_REQUEST)
                 for ends in (f" ({server.backend})", " allocations"):
                     wait_until(lambda: sum(line.endswith(ends) for line in server.log) == 3 * round, f"3 lines{ends}")
             titles = [line for line in server.log if line.startswith("plait: ")]
             self.assertEqual(len(titles), 9)
             self.ended_well(server)
 
-    @on_linux_only("Wine 8 has no Ctrl-Break to send")
     def test_a_busy_server_answers_too(self):
         with Server("tcp_echo_server") as server:
             failures = []
@@ -133,7 +130,6 @@ class DumpRequests(unittest.TestCase):
             self.assertEqual(failures, [])
             self.ended_well(server)
 
-    @on_linux_only("Wine 8 has no Ctrl-Break to send")
     def test_framed_echo_server_waits_for_the_next_message(self):
         with Server("framed_echo_server", "--width", 4, "--endian", "little") as server, server.connect() as client:
             client.sendall(frame(b"hello"))
@@ -143,7 +139,6 @@ class DumpRequests(unittest.TestCase):
             self.assertEqual(exactly(client, 9), frame(b"again"))
             self.ended_well(server)
 
-    @on_linux_only("Wine 8 has no Ctrl-Break to send")
     def test_key_value_server_waits_for_the_next_command(self):
         with Server("key_value_server") as server, server.connect() as client:
             client.sendall(b"PING\r\n")
@@ -153,7 +148,6 @@ class DumpRequests(unittest.TestCase):
             self.assertEqual(exactly(client, 7), b"+PONG\r\n")
             self.ended_well(server)
 
-    @on_linux_only("Wine 8 has no Ctrl-Break to send")
     def test_chat_server_names_both_directions_and_who_joins_them(self):
         with Server("chat_server") as server, server.connect() as ann, server.connect() as silent:
             ann.sendall(b"tea ann\n")
@@ -169,7 +163,6 @@ class DumpRequests(unittest.TestCase):
             self.assertTrue(queue[0][-1].endswith(joins), queue)
             self.ended_well(server)
 
-    @on_linux_only("Wine 8 has no Ctrl-Break to send")
     def test_tcp_proxy_names_both_of_its_connections(self):
         with socket.create_server(("127.0.0.1", 0)) as target, \
                 Server("tcp_proxy", *target.getsockname()) as server, server.connect() as client:

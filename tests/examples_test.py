@@ -1,14 +1,17 @@
 """Drives the examples from outside, with Python's own socket and struct modules.
 
-    examples_test.py --examples-dir DIR [--prefix PROGRAM] [--with-console PROGRAM] [NAME...]
+    examples_test.py --examples-dir DIR [--prefix PROGRAM] [--with-console PROGRAM] [--print-lacks PROGRAM] [NAME...]
 
 DIR holds the built examples. Where they are Windows programs, they are started through the prefix if there is one
-(Wine), and the servers through tests/support/windows/with_console.cpp, because a signal is a console's Ctrl-C there. NAMEs choose test classes or methods, as unittest takes them. PLAIT_BACKEND is passed on
-to the examples, PLAIT_TEST_SCALE multiplies counts. Exit code 77: skipped, because DIR holds no examples.
+(Wine), and the servers through tests/support/windows/with_console.cpp, because a signal is a console's Ctrl-C or
+Ctrl-Break there; print_lacks.cpp tells what the system cannot do. NAMEs choose test classes or methods, as unittest
+takes them. PLAIT_BACKEND is passed on to the examples, PLAIT_TEST_SCALE multiplies counts. Exit code 77: skipped,
+because DIR holds no examples.
 """
 
 import argparse
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -37,6 +40,8 @@ examples = Path()
 suffix = ""  # ".exe" where the examples are Windows programs
 prefix: list[str] = []  # what the examples are started by, if not directly
 with_console: list[str] = []
+print_lacks: list[str] = []
+DUMP_REQUEST = signal.SIGUSR1 if hasattr(signal, "SIGUSR1") else signal.SIGBREAK  # Python on Windows
 started: list[subprocess.Popen] = []
 
 
@@ -82,11 +87,35 @@ def told(what: str) -> str:
     return on_windows[what] if suffix else what
 
 
-def on_linux_only(reason: str):
+def on_linux_only(what: str):
     def decorate(test):
         def run_or_skip(self):
             if suffix:
-                self.skipTest(reason)
+                self.skipTest(f"about Linux: {what}")
+            test(self)
+
+        return run_or_skip
+
+    return decorate
+
+
+@functools.cache
+def lacks(what: str) -> str:
+    """Why this system cannot do that (tests/support/lacks.hpp), with the error that a call gave; "" where it can."""
+    if not suffix:
+        return ""
+    if what == "unix_streams" and not hasattr(socket, "AF_UNIX"):
+        return "Python has no Unix sockets here: no socket.AF_UNIX"
+    answer = subprocess.run([*prefix, *print_lacks, what], stdout=subprocess.PIPE, timeout=HANG, check=True)
+    return text(answer.stdout).strip()
+
+
+def needs(what: str):
+    def decorate(test):
+        @functools.wraps(test)
+        def run_or_skip(self):
+            if why := lacks(what):
+                self.skipTest(why)
             test(self)
 
         return run_or_skip
@@ -152,7 +181,7 @@ class Server:
         if not suffix:
             self.process.send_signal(number)
             return
-        self.process.stdin.write(b"\n")  # with_console makes it a Ctrl-C
+        self.process.stdin.write(b"b" if number == DUMP_REQUEST else b"c")  # for with_console
         self.process.stdin.flush()
 
     def exit_code(self) -> int:
@@ -434,7 +463,7 @@ class FramedEchoServer(unittest.TestCase):
             self.assertEqual(server.exit_code(), 0)
             self.assertEqual(server.log, [])
 
-    @on_linux_only("the server's memory is read in /proc")
+    @on_linux_only("its memory is read in /proc")
     def test_memory_does_not_follow_the_lengths_that_are_claimed(self):
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(Server("framed_echo_server"))
@@ -474,7 +503,7 @@ class Stopping(unittest.TestCase):
             server.signal(signal.SIGTERM)
             self.assertEqual(server.exit_code(), 0)
 
-    @on_linux_only("a process is stopped for a while by SIGSTOP")
+    @on_linux_only("a process is stopped for a while, by SIGSTOP")
     def test_what_had_arrived_before_the_signal_is_answered(self):
         # The server is stopped while everything is put into its kernel, so that it finds the signal and the frames, on
         # connections that it knows and on such that it has not accepted yet, when it wakes up.
@@ -590,7 +619,7 @@ class IoUringRefused:
 
     def setUp(self):
         if suffix:
-            self.skipTest("Windows has no io_uring that could be refused")
+            self.skipTest("about Linux: io_uring is refused")
         helper = TOP / "tests/support/linux/without_io_uring.py"
         blocked = [sys.executable, str(helper), "EPERM"]  # as containers' filters and the sysctl answer
         probe = subprocess.run([*blocked, sys.executable, "-c", ""], check=False)
@@ -787,7 +816,7 @@ class CommandLines(unittest.TestCase):
 class WindowsPrograms(unittest.TestCase):
     def test_they_need_no_dll_of_the_compilers(self):
         if not suffix:
-            self.skipTest("these are no Windows programs")
+            self.skipTest("about Windows: what its programs need")
         programs = list(examples.glob("*.exe"))
         self.assertGreater(len(programs), 5)
         for program in programs:
@@ -834,13 +863,17 @@ def main() -> int:
     parser.add_argument("--examples-dir", type=Path, required=True)
     parser.add_argument("--prefix", action="append", default=[])
     parser.add_argument("--with-console")
+    parser.add_argument("--print-lacks")
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
     examples = arguments.examples_dir.resolve()
     if (examples / "tcp_echo_server.exe").exists():
         suffix = ".exe"
         prefix.extend(arguments.prefix)
-        with_console.append(arguments.with_console or parser.error("Windows programs need --with-console"))
+        if not arguments.with_console or not arguments.print_lacks:
+            parser.error("Windows programs need --with-console and --print-lacks")
+        with_console.append(arguments.with_console)
+        print_lacks.append(arguments.print_lacks)
     elif not (examples / "tcp_echo_server").exists():
         print(f"no examples in {examples}")
         return 77

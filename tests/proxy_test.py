@@ -79,7 +79,7 @@ class TcpProxy(unittest.TestCase):
                     thread.join()
                 self.assertTrue(got["up"] == up and got["down"] == down)
 
-    @on_linux_only("the proxy's memory is read in /proc")
+    @on_linux_only("its memory is read in /proc")
     def test_who_does_not_read_holds_up_the_sender_and_not_the_proxys_memory(self):
         with Target() as target, Server("tcp_proxy", "127.0.0.1", target.port) as proxy:
             with proxy.connect() as client, target.accept():

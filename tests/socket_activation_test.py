@@ -42,7 +42,7 @@ class Activation(unittest.TestCase):
             server.signal(signal.SIGTERM)
             self.assertEqual(server.exit_code(), 0)
 
-    @on_linux_only("there is no socket activation on Windows")
+    @on_linux_only("systemd passes sockets")
     def test_tcp(self):
         for name in ("tcp_echo_server", "framed_echo_server", "key_value_server", "chat_server"):
             for threads in (1, 2):
@@ -50,7 +50,7 @@ class Activation(unittest.TestCase):
                     port = listener.getsockname()[1]
                     self.serves(listener, f"127.0.0.1:{port}", name, "--threads", threads)
 
-    @on_linux_only("there is no socket activation on Windows")
+    @on_linux_only("systemd passes sockets")
     def test_unix_sockets_whose_file_is_left_alone(self):
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
             path = f"{folder}/socket"
@@ -60,7 +60,7 @@ class Activation(unittest.TestCase):
             self.serves(listener, path, "unix_echo_server", "--threads", 2)
             self.assertTrue(os.path.exists(path))
 
-    @on_linux_only("there is no socket activation on Windows")
+    @on_linux_only("systemd passes sockets")
     def test_what_is_meant_for_another_process_is_not_taken(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
@@ -70,7 +70,7 @@ class Activation(unittest.TestCase):
                 server.signal(signal.SIGTERM)
                 self.assertEqual(server.exit_code(), 0)
 
-    @on_linux_only("there is no socket activation on Windows")
+    @on_linux_only("systemd passes sockets")
     def test_what_is_no_listener_is_told(self):
         with socket.socket() as idle:
             server = Activated(idle, "tcp_echo_server")

@@ -10,7 +10,7 @@ import unittest
 
 import examples_test
 from chat_test import Client
-from examples_test import (HANG, Server, exactly, frame, main, next_frame, on_linux_only, run, scaled, told,
+from examples_test import (HANG, Server, exactly, frame, main, needs, next_frame, run, scaled, told,
                            until_end)
 
 
@@ -128,7 +128,7 @@ class Threads(unittest.TestCase):
             self.assertEqual(server.exit_code(), 0)
         self.assertEqual(server.log, [])
 
-    @on_linux_only("Unix sockets of Python's")
+    @needs("unix_streams")
     def test_a_unix_socket_is_served_by_all_threads(self):
         with tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/socket"

@@ -90,31 +90,8 @@ task<std::error_code> connect_error(unix_path where) {
     co_return stream.error();
 }
 
-/// Why this system cannot run a test; "" if it can.
-std::string lacks_streams() {
-    std::error_code error;
-    in_a_context([&]() -> task<> {
-        const folder here;
-        error = co_await bind_error(here.file());
-    });
-    return error ? "no Unix sockets here: " + support::with_number(error) : "";
-}
-std::string lacks_datagrams() {
-    std::error_code error;
-    in_a_context([&]() -> task<> {
-        const folder here;
-        error = co_await datagram_bind_error(here.file());
-    });
-    return error ? "no Unix datagrams here: " + support::with_number(error) : "";
-}
-std::string lacks_abstract_names() {
-    std::error_code error;
-    in_a_context([&]() -> task<> { error = co_await bind_error(unix_path::abstract("plait probes")); });
-    return error ? "no abstract names here: " + support::with_number(error) : "";
-}
-
 #define NEEDS(what)                                                                                          \
-    if (const std::string why = lacks_##what(); !why.empty()) SKIP(why)
+    if (const std::string why = support::lacks_unix_##what(); !why.empty()) SKIP(why)
 
 task<unix_listener> listening(unix_path where, int backlog = 128) {
     auto listener = co_await unix_listener::bind(where, backlog);
@@ -197,7 +174,7 @@ TEST_CASE("bind and connect tell what is wrong with a path", "[unix]") {
 }
 
 TEST_CASE("where the system has no Unix sockets, bind and connect say so", "[unix]") {
-    if (lacks_streams().empty()) SKIP("this system has them");
+    if (support::lacks_unix_streams().empty()) SKIP("this system has them");
     in_a_context([]() -> task<> {
         const folder here;
         const std::error_code listener = co_await bind_error(here.file());

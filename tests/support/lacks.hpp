@@ -17,6 +17,27 @@ std::string lacks_user_timeout();
 /// A connected datagram socket hears that its peer refuses.
 std::string lacks_refusals();
 
+/// A datagram socket cannot be bound to an address of another machine: this one.
+std::string lacks_bind_errors();
+inline constexpr const char* foreign_address = "203.0.113.1"; // TEST-NET-3, RFC 5737
+
+/// Who leaves a group that was never joined is told so.
+std::string lacks_leave_errors();
+
+/// A socket hears no group that other sockets alone have joined.
+std::string lacks_private_groups(bool v6);
+
+std::string lacks_unix_streams();
+std::string lacks_unix_datagrams();
+/// For Unix sockets: names that are no files.
+std::string lacks_unix_abstract_names();
+
+/// A socket can go from one context to another.
+std::string lacks_moves_between_contexts();
+
+/// A program can send its console's Ctrl-Break to itself, or whatever this system has in its place.
+std::string lacks_ctrl_break();
+
 /// An error of plait's with its number, for a SKIP.
 inline std::string with_number(std::error_code error) {
     return std::string(error.category().name()) + ' ' + std::to_string(error.value()) + ", " +

@@ -71,4 +71,20 @@ class plain_client {
     plait::native_socket socket_;
 };
 
+/// A listener at a free port of 127.0.0.1 that accepts nobody; its backlog fills up.
+class plain_listener {
+  public:
+    explicit plain_listener(int backlog);
+    plain_listener(plain_listener&& other) noexcept
+        : socket_(std::exchange(other.socket_, plait::detail::no_socket)), port_(other.port_) {}
+    plain_listener& operator=(plain_listener&&) = delete;
+    ~plain_listener();
+
+    std::uint16_t port() const noexcept { return port_; }
+
+  private:
+    plait::native_socket socket_;
+    std::uint16_t port_ = 0;
+};
+
 } // namespace support

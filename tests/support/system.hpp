@@ -20,9 +20,6 @@ std::size_t most_descriptors();
 /// Bytes that malloc has given out and not got back; nothing where it does not tell.
 std::optional<std::size_t> live_heap_bytes();
 
-/// Whether Wine takes the place of Windows; it lacks some things.
-bool runs_with_wine();
-
 /// Whether listen_options::reuse_port is there.
 bool listeners_share_ports();
 

@@ -1,5 +1,7 @@
 #include "support/plain_client.hpp"
 
+#include "support/must.hpp"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -58,6 +60,22 @@ void plain_client::reset() {
 
 void plain_client::close() {
     if (socket_ >= 0) ::close(number_of(std::exchange(socket_, plait::detail::no_socket)));
+}
+
+plain_listener::plain_listener(int backlog) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in local{};
+    local.sin_family = AF_INET;
+    local.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof local;
+    const int made = number_of(socket_);
+    must(::bind(made, reinterpret_cast<const sockaddr*>(&local), size) == 0 && ::listen(made, backlog) == 0 &&
+             ::getsockname(made, reinterpret_cast<sockaddr*>(&local), &size) == 0,
+         "a listener");
+    port_ = ntohs(local.sin_port);
+}
+
+plain_listener::~plain_listener() {
+    if (socket_ >= 0) ::close(number_of(socket_));
 }
 
 } // namespace support

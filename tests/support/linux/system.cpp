@@ -48,8 +48,6 @@ std::optional<std::size_t> live_heap_bytes() {
 #endif
 }
 
-bool runs_with_wine() { return false; }
-
 bool listeners_share_ports() { return true; }
 
 int first_signal() { return SIGUSR1; }

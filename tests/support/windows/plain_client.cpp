@@ -74,4 +74,22 @@ void plain_client::close() {
         ::closesocket(number_of(std::exchange(socket_, plait::detail::no_socket)));
 }
 
+plain_listener::plain_listener(int backlog) : socket_(plait::detail::no_socket) {
+    use_winsock();
+    sockaddr_in local{};
+    local.sin_family = AF_INET;
+    local.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int size = sizeof local;
+    const SOCKET made = ::WSASocketW(AF_INET, SOCK_STREAM, 0, nullptr, 0, WSA_FLAG_NO_HANDLE_INHERIT);
+    must(::bind(made, reinterpret_cast<const sockaddr*>(&local), size) == 0 && ::listen(made, backlog) == 0 &&
+             ::getsockname(made, reinterpret_cast<sockaddr*>(&local), &size) == 0,
+         "a listener");
+    socket_ = static_cast<plait::native_socket>(made);
+    port_ = ntohs(local.sin_port);
+}
+
+plain_listener::~plain_listener() {
+    if (socket_ != plait::detail::no_socket) ::closesocket(number_of(socket_));
+}
+
 } // namespace support

@@ -1,6 +1,7 @@
 #include "support/system.hpp"
 
 #include "support/must.hpp"
+#include "support/windows/console.hpp"
 #include "support/windows/winsock.hpp"
 
 #include <malloc.h>
@@ -88,29 +89,9 @@ std::optional<std::size_t> live_heap_bytes() {
     return whole ? std::optional(bytes) : std::nullopt;
 }
 
-bool runs_with_wine() {
-    return ::GetProcAddress(::GetModuleHandleW(L"ntdll.dll"), "wine_get_version") != nullptr;
-}
-
 bool listeners_share_ports() { return false; }
 
 // --- signals: events of a console that belongs to this process alone, for they reach all who share it ---------------
-
-namespace {
-
-DWORD event_of(int number) { return number == SIGBREAK ? CTRL_BREAK_EVENT : CTRL_C_EVENT; }
-
-void have_own_console() {
-    static const bool made = [] {
-        ::FreeConsole();
-        must(::AllocConsole() != 0, "AllocConsole");
-        ::SetConsoleCtrlHandler(nullptr, FALSE); // who started us may have switched Ctrl-C off
-        return true;
-    }();
-    static_cast<void>(made);
-}
-
-} // namespace
 
 int first_signal() {
     have_own_console(); // before anybody waits: a new console forgets the handlers
@@ -126,10 +107,9 @@ int dump_signal() {
 void send_signal(int number) { static_cast<void>(std::raise(number)); }
 
 void send_signal_to_process(int number) {
-    if (number == SIGBREAK && runs_with_wine())
-        return send_signal(number); // Wine 8 has no Ctrl-Break to send
     have_own_console();
-    must(::GenerateConsoleCtrlEvent(event_of(number), 0) != 0, "GenerateConsoleCtrlEvent");
+    must(send_console_event(number == SIGBREAK ? CTRL_BREAK_EVENT : CTRL_C_EVENT, ::GetCurrentProcess()),
+         "GenerateConsoleCtrlEvent");
 }
 
 // --- sockets -------------------------------------------------------------------------------------------------------

@@ -2,10 +2,10 @@
 //
 //     with_console PROGRAM [ARGUMENT...]
 //
-// For each byte that comes on stdin there is one Ctrl-C. It ends with the program, and with the program's exit code;
-// killing it kills the program, too.
+// For each 'c' that comes on stdin there is one Ctrl-C, for each 'b' one Ctrl-Break. It ends with the program, and with
+// the program's exit code; killing it kills the program, too.
 
-#include "support/windows/winsock.hpp"
+#include "support/windows/console.hpp"
 
 #include <cstdio>
 #include <string>
@@ -19,11 +19,15 @@ int failed(const char* what) {
 
 BOOL WINAPI ignore(DWORD) { return TRUE; }
 
-DWORD WINAPI pass_on(void* events) {
+HANDLE events = nullptr;
+PROCESS_INFORMATION program{};
+
+DWORD WINAPI pass_on(void*) {
     char byte = 0;
     DWORD got = 0;
     while (::ReadFile(events, &byte, 1, &got, nullptr) && got == 1)
-        if (!::GenerateConsoleCtrlEvent(CTRL_C_EVENT, 0)) failed("GenerateConsoleCtrlEvent");
+        if (!support::send_console_event(byte == 'b' ? CTRL_BREAK_EVENT : CTRL_C_EVENT, program.hProcess))
+            failed("GenerateConsoleCtrlEvent");
     return 0;
 }
 
@@ -40,7 +44,7 @@ std::wstring rest_of_command_line() {
 } // namespace
 
 int main() {
-    const HANDLE events = ::GetStdHandle(STD_INPUT_HANDLE);
+    events = ::GetStdHandle(STD_INPUT_HANDLE);
     STARTUPINFOW start{}; // the pipes that we were given, not the console
     start.cb = sizeof start;
     start.dwFlags = STARTF_USESTDHANDLES;
@@ -62,12 +66,11 @@ int main() {
     ::SetInformationJobObject(job, JobObjectExtendedLimitInformation, &limits, sizeof limits);
 
     std::wstring command = rest_of_command_line();
-    PROCESS_INFORMATION program{};
     if (!::CreateProcessW(nullptr, command.data(), nullptr, nullptr, TRUE, 0, nullptr, nullptr, &start,
                           &program))
         return failed("CreateProcess");
     ::AssignProcessToJobObject(job, program.hProcess);
-    ::CreateThread(nullptr, 0, pass_on, events, 0, nullptr);
+    ::CreateThread(nullptr, 0, pass_on, nullptr, 0, nullptr);
 
     DWORD code = 0;
     ::WaitForSingleObject(program.hProcess, INFINITE);
