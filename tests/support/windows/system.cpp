@@ -6,10 +6,8 @@
 
 #include <malloc.h>
 
-#include <algorithm>
 #include <csignal>
 #include <cstdlib>
-#include <vector>
 
 namespace support {
 
@@ -24,56 +22,6 @@ bool get_option(plait::native_socket socket, option_number option, int& value) {
 }
 
 } // namespace
-
-// Sockets and files only, which the system lists with everybody's handles. (GetProcessHandleCount counts what Windows
-// itself opens now and then, too, and is always 0 with Wine.)
-std::size_t open_descriptors() {
-    struct entry {
-        void* object;
-        ULONG_PTR process;
-        ULONG_PTR handle;
-        ULONG access;
-        USHORT trace;
-        USHORT type;
-        ULONG attributes;
-        ULONG reserved;
-    };
-    struct list {
-        ULONG_PTR count;
-        ULONG_PTR reserved;
-        entry entries[1];
-    };
-    using query = LONG(WINAPI*)(ULONG, void*, ULONG, ULONG*);
-    constexpr ULONG extended_handle_information = 64;
-    constexpr LONG too_short = static_cast<LONG>(0xC0000004); // STATUS_INFO_LENGTH_MISMATCH
-    const auto ask = reinterpret_cast<query>(reinterpret_cast<void*>(
-        ::GetProcAddress(::GetModuleHandleW(L"ntdll.dll"), "NtQuerySystemInformation")));
-    must(ask != nullptr, "NtQuerySystemInformation");
-
-    use_winsock();
-    const SOCKET known =
-        ::WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, nullptr, 0, WSA_FLAG_NO_HANDLE_INHERIT);
-    std::vector<std::byte> room(64 * 1024);
-    LONG answer = too_short;
-    while (answer == too_short) {
-        room.resize(2 * room.size());
-        answer = ask(extended_handle_information, room.data(), static_cast<ULONG>(room.size()), nullptr);
-    }
-    ::closesocket(known);
-    must(answer == 0, "NtQuerySystemInformation");
-
-    const auto* all = reinterpret_cast<const list*>(room.data());
-    const std::span entries(all->entries, all->count);
-    auto is_ours = [](const entry& each) { return each.process == ::GetCurrentProcessId(); };
-    const auto socket = std::find_if(entries.begin(), entries.end(), [&](const entry& each) {
-        return is_ours(each) && each.handle == static_cast<ULONG_PTR>(known);
-    });
-    must(socket != entries.end(), "a socket among the handles");
-    const auto count = std::count_if(entries.begin(), entries.end(), [&](const entry& each) {
-        return is_ours(each) && each.type == socket->type;
-    });
-    return static_cast<std::size_t>(count) - 1;
-}
 
 std::size_t most_descriptors() { return 16'000; } // there is no limit; more ports than this are not for us
 
