@@ -24,7 +24,10 @@ io_result<void> set_membership(detail::socket_state* state, const ip_address& gr
     if (!state || !state->context) return {detail::not_open(), 0};
     if (!group.is_multicast()) return invalid_argument();
     if (index == 0) index = group.scope();
-    return {state->context->system->set_membership(state->handle, group, index, join), 0};
+    const detail::status answer = state->context->system->set_membership(state->handle, group, index, join);
+    // So says an IPv4 socket of a group of IPv6.
+    if (answer.code() == std::errc::no_protocol_option) return invalid_argument();
+    return {answer, 0};
 }
 
 } // namespace

@@ -527,7 +527,7 @@ TEST_CASE("a group that is none, or of the other family, is refused", "[udp]") {
         auto socket = co_await bound();
         CHECK(socket.join_group(ip_address::v4({127, 0, 0, 1})).error() == std::errc::invalid_argument);
         const auto v6_group = ip_address::parse("ff02::1234").value();
-        CHECK(socket.join_group(v6_group).error() != std::error_code());
+        CHECK(socket.join_group(v6_group).error() == std::errc::invalid_argument);
         CHECK(socket.leave_group(ip_address::v4({239, 255, 77, 78})).error() != std::error_code());
     });
 }
