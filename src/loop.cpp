@@ -184,6 +184,9 @@ loop* loop::current() noexcept { return running; }
 
 void loop::run(task<> root) {
     PLAIT_ASSERT(!running, "run() inside a running context; co_await the task instead");
+    // A ring serves the thread that enabled it and no other; what is so on one system is so on all.
+    PLAIT_ASSERT(thread_ == std::thread::id() || thread_ == std::this_thread::get_id(),
+                 "a context is run by another thread than before; make one for each thread");
     running_loop here(this);
     thread_ = std::this_thread::get_id();
     system->enter_thread();
