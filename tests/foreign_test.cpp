@@ -140,3 +140,45 @@ TEST_CASE("what resume_here fetches may outlive the task that was destroyed") {
     plait::run(local::main(resumed));
     CHECK(!resumed);
 }
+
+namespace {
+
+/// Gives a reference into itself, as other libraries' tasks do when they are awaited as temporary objects.
+struct gives_rvalue {
+    std::string text = "inside of the awaitable";
+    explicit gives_rvalue() = default;
+    bool await_ready() const noexcept { return true; }
+    void await_suspend(std::coroutine_handle<>) const noexcept {}
+    std::string&& await_resume() noexcept { return std::move(text); }
+};
+struct gives_lvalue {
+    int* to;
+    bool await_ready() const noexcept { return true; }
+    void await_suspend(std::coroutine_handle<>) const noexcept {}
+    int& await_resume() const noexcept { return *to; }
+};
+
+} // namespace
+
+TEST_CASE("references come through both ways", "[foreign]") {
+    int value = 1;
+    auto refer = [&]() -> plait::task<int&> {
+        co_await plait::yield();
+        co_return value;
+    };
+    int* seen = nullptr;
+    auto abroad = [&](plait::io_context& context) -> foreign {
+        int& there = co_await plait::on(context, refer());
+        seen = &there;
+    };
+    auto body = [&]() -> plait::task<> {
+        int& here = co_await plait::resume_here(gives_lvalue{&value});
+        CHECK(&here == &value);
+        auto text = co_await plait::resume_here(gives_rvalue());
+        CHECK(text == "inside of the awaitable");
+        abroad(co_await plait::this_context());
+        while (!seen) co_await plait::yield();
+    };
+    plait::run(body());
+    CHECK(seen == &value);
+}

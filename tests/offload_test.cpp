@@ -272,3 +272,13 @@ TEST_CASE("a call may outlast its context", "[offload]") {
     while (!alive.expired()) std::this_thread::sleep_for(1ms);
     CHECK(alive.expired());
 }
+
+TEST_CASE("a call may return a reference", "[offload]") {
+    int value = 1;
+    auto body = [&]() -> task<> {
+        auto refer = [](int& to) -> int& { return to; };
+        int& same = co_await plait::offload(refer, std::ref(value));
+        CHECK(&same == &value);
+    };
+    plait::run(body());
+}

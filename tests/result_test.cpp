@@ -4,7 +4,10 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <any>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <system_error>
@@ -37,6 +40,10 @@ static_assert(!std::is_copy_constructible_v<io_result<ticket>> &&
               std::is_move_constructible_v<io_result<ticket>>);
 static_assert(!std::is_copy_assignable_v<io_result<ticket>> && std::is_move_assignable_v<io_result<ticket>>);
 static_assert(std::is_nothrow_move_constructible_v<io_result<std::string>>);
+static_assert(std::is_convertible_v<const char*, io_result<std::string>>, "a value of another type");
+static_assert(!std::is_convertible_v<std::string, io_result<int>>);
+static_assert(!std::is_convertible_v<io_result<int>, io_result<std::optional<int>>>, "a result is no value");
+static_assert(std::is_same_v<plait::detail::as_io_result<int&>, io_result<std::reference_wrapper<int>>>);
 static_assert(std::is_same_v<plait::detail::as_io_result<int>, io_result<int>>);
 static_assert(std::is_same_v<plait::detail::as_io_result<io_result<int>>, io_result<int>>);
 
@@ -268,4 +275,17 @@ TEST_CASE("a result takes an error from a result of another type", "[result]") {
     const io_result<std::string> to(from.raw_status(), from.bytes());
     CHECK(to.error() == from.error());
     CHECK(to.bytes() == 4);
+}
+
+TEST_CASE("what converts to the value makes a result with it, and an error stays one", "[result]") {
+    const io_result<std::string> text = "a literal";
+    CHECK(*text == "a literal");
+    const io_result<std::shared_ptr<const int>> shared = std::make_unique<int>(3);
+    CHECK(**shared == 3);
+    const io_result<std::any> none = errc::closed;
+    CHECK(none.error() == errc::closed);
+    const io_result<std::any> reset = std::make_error_code(std::errc::connection_reset);
+    CHECK(reset.error() == std::errc::connection_reset);
+    const io_result<std::any> some = 5;
+    CHECK(std::any_cast<int>(*some) == 5);
 }

@@ -24,6 +24,7 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using plait::io_result;
 using plait::task;
 using support::at_exit;
 using support::foreign;
@@ -499,4 +500,54 @@ TEST_CASE("child tasks allocate nothing once their frames are recycled", "[task]
     };
     plait::run(body());
     CHECK(used == 0);
+}
+
+namespace {
+
+task<io_result<void>> succeeds() { co_return {}; }
+task<std::pair<int, std::string>> in_braces() { co_return {1, "one"}; }
+task<std::string> from_literal() { co_return "text"; }
+
+struct counter {
+    int value = 0;
+    task<int&> reference() {
+        co_await plait::yield();
+        co_return value;
+    }
+    task<const int&> read() { co_return co_await reference(); }
+};
+
+template <class T, class U>
+concept returns = requires(plait::detail::task_promise<T> promise, U&& value) {
+    promise.return_value(std::forward<U>(value));
+};
+static_assert(returns<const std::string&, std::string&> && !returns<const std::string&, const char*&>,
+              "a reference to a temporary object would refer to nothing");
+
+} // namespace
+
+TEST_CASE("a task returns what stands in braces, and what converts", "[task]") {
+    CHECK(plait::run(succeeds()).has_value());
+    CHECK(plait::run(in_braces()) == std::pair(1, std::string("one")));
+    CHECK(plait::run(from_literal()) == "text");
+}
+
+TEST_CASE("a task may return a reference", "[task]") {
+    counter one;
+    auto body = [&]() -> task<> {
+        int& value = co_await one.reference();
+        value = 5;
+        const int& same = co_await one.read();
+        CHECK(&same == &one.value);
+    };
+    plait::run(body());
+    CHECK(one.value == 5);
+    CHECK(&plait::run(one.reference()) == &one.value);
+#if PLAIT_HAS_EXCEPTIONS
+    auto throws = []() -> task<int&> {
+        co_await plait::yield();
+        throw std::runtime_error("no reference");
+    };
+    CHECK_THROWS_AS(plait::run(throws()), std::runtime_error);
+#endif
 }

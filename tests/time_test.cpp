@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <random>
 #include <stdexcept>
@@ -598,4 +599,36 @@ TEST_CASE("sleeping and time limits allocate nothing once their frames are recyc
     };
     plait::run(body());
     CHECK(used == 0);
+}
+
+TEST_CASE("points in time may be of any precision", "[time]") {
+    auto body = []() -> task<> {
+        const auto soon = clock_type::now() + std::chrono::duration<double>(0.001);
+        CHECK(co_await plait::sleep_until(soon));
+        CHECK(clock_type::now() >= soon);
+        auto late = co_await plait::with_deadline(plait::sleep_for(never), clock_type::now() + 0.001s);
+        CHECK(late.error() == errc::timed_out);
+        const auto whole = std::chrono::time_point_cast<std::chrono::hours>(clock_type::now());
+        auto past = co_await plait::with_deadline(plait::sleep_for(never), whole);
+        CHECK(past.error() == errc::timed_out);
+        constexpr auto end_of_time =
+            std::chrono::time_point<clock_type, std::chrono::duration<double>>::max();
+        CHECK(co_await plait::with_deadline(number(1, 1), end_of_time));
+    };
+    plait::run(body());
+}
+
+TEST_CASE("a task of a reference can be limited and shielded", "[time]") {
+    int value = 1;
+    auto refer = [&]() -> task<int&> {
+        co_await plait::yield();
+        co_return value;
+    };
+    auto body = [&]() -> task<> {
+        io_result<std::reference_wrapper<int>> limited = co_await plait::with_timeout(refer(), never);
+        CHECK(&limited->get() == &value);
+        int& shielded = co_await plait::shielded(refer(), never);
+        CHECK(&shielded == &value);
+    };
+    plait::run(body());
 }

@@ -356,3 +356,24 @@ TEST_CASE("when_all and when_any that were never awaited destroy what they hold"
     }
     CHECK(counts.live == 0);
 }
+
+TEST_CASE("a task of a reference gives a reference among the others", "[when]") {
+    int value = 1;
+    auto refer = [&]() -> task<int&> {
+        co_await plait::yield();
+        co_return value;
+    };
+    auto body = [&]() -> task<> {
+        auto all = co_await plait::when_all(refer(), number(2));
+        int& one = std::get<0>(all);
+        CHECK(&one == &value);
+        std::vector<task<int&>> several;
+        several.push_back(refer());
+        several.push_back(refer());
+        auto more = co_await plait::when_all(std::move(several));
+        CHECK(&more[1].get() == &value);
+        auto any = co_await plait::when_any(refer(), plait::sleep_for(24h));
+        CHECK(&std::get<0>(any.results)->get() == &value);
+    };
+    plait::run(body());
+}

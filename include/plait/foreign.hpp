@@ -20,12 +20,12 @@ namespace detail {
 /// A result that crosses from one coroutine to another.
 template <class T>
 struct crossing {
-    std::optional<std::conditional_t<std::is_void_v<T>, bool, T>> value;
+    slot<T> value;
     std::exception_ptr exception;
 
     T take() {
         if (exception) std::rethrow_exception(std::exchange(exception, nullptr));
-        if constexpr (!std::is_void_v<T>) return std::move(*value);
+        return value.take();
     }
 };
 
@@ -157,8 +157,11 @@ decltype(auto) foreign_awaiter(A&& awaitable) {
         return static_cast<A&&>(awaitable);
 }
 
+/// What it gives; an object where that is a reference to a temporary one.
+template <class R>
+using foreign_value = std::conditional_t<std::is_rvalue_reference_v<R>, std::remove_reference_t<R>, R>;
 template <class A>
-using foreign_result = decltype(foreign_awaiter(std::declval<A>()).await_resume());
+using foreign_result = foreign_value<decltype(foreign_awaiter(std::declval<A>()).await_resume())>;
 
 template <class A, class T>
 shuttle fetch(A awaitable, std::shared_ptr<crossing<T>> out, outside_wait::done done) {

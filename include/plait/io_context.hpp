@@ -166,21 +166,11 @@ PLAIT_API bool deliver(mailbox& box, std::unique_ptr<posted> item) noexcept;
 
 /// A coroutine that is done when the task it runs is.
 template <class T>
-struct root_result {
-    std::optional<T> value;
-    T take() { return std::move(*value); }
-};
-template <>
-struct root_result<void> {
-    void take() const noexcept {}
-};
-
-template <class T>
-task<> run_into(task<T> work, root_result<T>& result) {
+task<> run_into(task<T> work, slot<T>& result) {
     if constexpr (std::is_void_v<T>)
         co_await std::move(work);
     else
-        result.value.emplace(co_await std::move(work));
+        result.emplace(co_await std::move(work));
 }
 
 } // namespace detail
@@ -196,10 +186,12 @@ class PLAIT_API io_context {
     /// Cancels, drains and joins what is left. While sockets of it are open only the thread that ran it may do this.
     ~io_context();
 
-    /// Runs `work`, and everything that it starts, until it ends; gives its result, or throws what it threw.
+    /// Runs `work`, and everything that it starts, until it ends; gives its result, or throws what it threw. May be
+    /// called again, on the same thread, which need not be the one that made the context. Inside of a task (of this
+    /// context or of another one) it is an assertion, because it would keep all others waiting.
     template <class T>
     T run(task<T> work) {
-        detail::root_result<T> result;
+        detail::slot<T> result;
         run_root(detail::run_into(std::move(work), result));
         return result.take();
     }

@@ -11,7 +11,6 @@
 #include <exception>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <tuple>
 #include <utility>
 
@@ -73,7 +72,7 @@ struct offloaded {
 
     F function;
     std::tuple<A...> arguments;
-    std::optional<std::conditional_t<std::is_void_v<R>, bool, R>> result;
+    slot<R> result;
     std::exception_ptr exception;
 };
 
@@ -83,7 +82,7 @@ task<R> offload_call(F function, A... arguments) {
     offload_wait wait([call] { call->call(); });
     co_await wait;
     if (call->exception) std::rethrow_exception(call->exception);
-    if constexpr (!std::is_void_v<R>) co_return std::move(*call->result);
+    if constexpr (!std::is_void_v<R>) co_return call->result.take();
 }
 
 } // namespace detail

@@ -9,7 +9,6 @@
 #include <exception>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <type_traits>
 #include <vector>
 
@@ -54,7 +53,7 @@ using core_result_t = await_result_t<decltype(start_on_core(std::declval<F&>(), 
 
 /// The whole of one context. `f` is called here, where it may ask for its context.
 template <class F, class T>
-task<> run_on_core(F& f, std::size_t index, root_result<T>& result) {
+task<> run_on_core(F& f, std::size_t index, slot<T>& result) {
     co_await run_into(start_on_core(f, index), result);
 }
 
@@ -74,12 +73,12 @@ template <class F>
 auto run_per_core(std::size_t n, F f, context_options options = {}) {
     using result_type = detail::core_result_t<F>;
     detail::core_runner runner(n, options);
-    std::vector<detail::root_result<result_type>> results(runner.size());
+    std::vector<detail::slot<result_type>> results(runner.size());
     runner.run([&f, &results](io_context& context, std::size_t index) {
         context.run(detail::run_on_core(f, index, results[index]));
     });
     if constexpr (!std::is_void_v<result_type>) {
-        std::vector<result_type> taken;
+        std::vector<detail::regular<result_type>> taken;
         taken.reserve(results.size());
         for (auto& each : results) taken.push_back(each.take());
         return taken;

@@ -8,6 +8,7 @@
 /// or `auto [error, value] = co_await stream.recv(buffer);` (with g++ 15 and 16: name the result first).
 
 #include <plait/detail/config.hpp>
+#include <plait/detail/slot.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -50,6 +51,10 @@ template <>
 struct std::is_error_code_enum<plait::errc> : std::true_type {};
 
 namespace plait::inline v1 {
+
+template <class T>
+class io_result;
+
 namespace detail {
 
 /// An error as two plain words. Holding a std::error_code instead cost several per cent in small frames.
@@ -72,6 +77,17 @@ struct status {
 /// Throws std::system_error(code); without exceptions prints it and aborts.
 [[noreturn]] PLAIT_API void throw_error(const std::error_code& code);
 
+template <class T>
+inline constexpr bool is_io_result = false;
+template <class T>
+inline constexpr bool is_io_result<io_result<T>> = true;
+
+/// What an io_result<T> is made of by another of its constructors.
+template <class U, class T>
+inline constexpr bool no_value_of =
+    is_io_result<U> || std::is_same_v<U, T> || std::is_error_code_enum<U>::value ||
+    std::is_same_v<U, std::error_code> || std::is_same_v<U, status>;
+
 [[noreturn]] PLAIT_API void result_without_value() noexcept;
 [[noreturn]] PLAIT_API void result_without_error() noexcept;
 
@@ -89,6 +105,13 @@ class [[nodiscard]] io_result {
 
     /// A success. Implicit, so that a coroutine may `co_return value`.
     io_result(T value) noexcept(std::is_nothrow_move_constructible_v<T>) { emplace(std::move(value)); }
+
+    /// The same of what converts to a `T`, as a literal does to a std::string. (An arithmetic `T` takes the constructor
+    /// above, and with it the compiler's warning about a narrowing conversion.)
+    template <class U>
+    requires(std::convertible_to<U, T> && !std::is_arithmetic_v<T> &&
+             !detail::no_value_of<std::remove_cvref_t<U>, T>) io_result(U&& value)
+    noexcept(std::is_nothrow_constructible_v<T, U>) { emplace(std::forward<U>(value)); }
 
     /// A success that is told apart from the number of bytes that it moved.
     io_result(T value, std::size_t bytes) : bytes_(bytes) { emplace(std::move(value)); }
@@ -226,14 +249,11 @@ class [[nodiscard]] io_result<void> {
 
 namespace detail {
 
-template <class T>
-inline constexpr bool is_io_result = false;
-template <class T>
-inline constexpr bool is_io_result<io_result<T>> = true;
-
 /// io_result<T> for a T, and for an io_result<T> alike: results are never nested.
 template <class T>
-using as_io_result = std::conditional_t<is_io_result<T>, T, io_result<T>>;
+using as_io_result =
+    std::conditional_t<is_io_result<T>, T,
+                       std::conditional_t<std::is_reference_v<T>, io_result<regular<T>>, io_result<T>>>;
 
 } // namespace detail
 

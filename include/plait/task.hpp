@@ -9,11 +9,11 @@
 
 #include <plait/detail/memory.hpp>
 #include <plait/detail/pending.hpp>
+#include <plait/detail/slot.hpp>
 
 #include <concepts>
 #include <coroutine>
 #include <exception>
-#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -125,18 +125,38 @@ class promise_base : public recycled_frame {
 template <class T>
 class promise_result {
   public:
-    template <class U>
+    /// (With a default, so that `co_return {};` finds a type.)
+    template <class U = T>
     requires std::convertible_to<U, T>
     void return_value(U&& value) { value_.emplace(std::forward<U>(value)); }
     void unhandled_exception() noexcept { exception_ = std::current_exception(); }
 
     T take() {
         if (exception_) std::rethrow_exception(std::exchange(exception_, nullptr));
-        return std::move(*value_);
+        return value_.take();
     }
 
   private:
-    std::optional<T> value_;
+    slot<T> value_;
+    std::exception_ptr exception_;
+};
+
+/// A reference to what outlives the coroutine.
+template <class T>
+class promise_result<T&> {
+  public:
+    template <class U>
+    requires std::convertible_to<U*, T*>
+    void return_value(U& value) noexcept { value_.emplace(value); }
+    void unhandled_exception() noexcept { exception_ = std::current_exception(); }
+
+    T& take() {
+        if (exception_) std::rethrow_exception(std::exchange(exception_, nullptr));
+        return value_.take();
+    }
+
+  private:
+    slot<T&> value_;
     std::exception_ptr exception_;
 };
 

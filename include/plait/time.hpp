@@ -35,6 +35,10 @@ steady_duration to_steady(std::chrono::duration<Rep, Period> span) noexcept {
     if (!(widest(span) > widest(steady_duration::min()))) return steady_duration::min(); // or not a number
     return std::chrono::ceil<steady_duration>(span);
 }
+template <class Duration>
+steady_time to_steady(std::chrono::time_point<std::chrono::steady_clock, Duration> point) noexcept {
+    return steady_time(to_steady(point.time_since_epoch()));
+}
 
 } // namespace detail
 
@@ -77,7 +81,10 @@ sleep_awaitable sleep_for(std::chrono::duration<Rep, Period> span) noexcept {
 }
 
 /// Completes when steady_clock has reached `until`. Fails with errc::canceled only.
-inline sleep_awaitable sleep_until(steady_time until) noexcept { return sleep_awaitable(until); }
+template <class Duration>
+sleep_awaitable sleep_until(std::chrono::time_point<std::chrono::steady_clock, Duration> until) noexcept {
+    return sleep_awaitable(detail::to_steady(until));
+}
 
 namespace detail {
 
@@ -155,7 +162,7 @@ task<as_io_result<await_result_t<A>>> limited(A awaitable, steady_duration span,
         if (limit.expired() && limit.cut()) co_return io_result<void>(errc::timed_out);
         co_return io_result<void>();
     } else {
-        co_return io_result<result>(co_await std::move(awaitable));
+        co_return io_result<regular<result>>(co_await std::move(awaitable));
     }
 }
 
@@ -185,10 +192,10 @@ auto with_timeout(A awaitable, std::chrono::duration<Rep, Period> span) {
 }
 
 /// The same, with a point in time.
-template <class A>
+template <class A, class Duration>
 requires detail::plait_awaitable<A>
-auto with_deadline(A awaitable, steady_time deadline) {
-    return detail::limited<A>(std::move(awaitable), steady_duration::max(), deadline);
+auto with_deadline(A awaitable, std::chrono::time_point<std::chrono::steady_clock, Duration> deadline) {
+    return detail::limited<A>(std::move(awaitable), steady_duration::max(), detail::to_steady(deadline));
 }
 
 /// Runs `awaitable`, and cancels it when `token` is stopped, from whatever thread.

@@ -12,15 +12,10 @@
 #include <ranges>
 #include <tuple>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace plait::inline v1 {
 namespace detail {
-
-/// void stands in tuples as std::monostate.
-template <class T>
-using regular = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
 
 template <class A, class R>
 task<> store_result(A& awaitable, std::optional<R>& slot) {
@@ -55,12 +50,12 @@ task<std::tuple<regular<await_result_t<A>>...>> all_of(A... awaitables) {
 }
 
 template <class T>
-task<std::vector<T>> all_of_range(std::vector<task<T>> tasks) {
-    std::vector<std::optional<T>> slots(tasks.size());
+task<std::vector<regular<T>>> all_of_range(std::vector<task<T>> tasks) {
+    std::vector<std::optional<regular<T>>> slots(tasks.size());
     task_group group;
     for (std::size_t i = 0; i < tasks.size(); ++i) group.spawn(store_result(tasks[i], slots[i]));
     co_await group.join();
-    std::vector<T> results;
+    std::vector<regular<T>> results;
     results.reserve(slots.size());
     for (auto& slot : slots) results.push_back(std::move(*slot));
     co_return results;
@@ -99,7 +94,7 @@ task<any_result<regular<await_result_t<A>>...>> any_of(A... awaitables) {
 } // namespace detail
 
 /// Runs all at once; completes when every one has. An exception cancels the others, which are awaited before it
-/// comes out. Gives a tuple, with std::monostate for void.
+/// comes out. Gives a tuple, with std::monostate for void and std::reference_wrapper<T> for a T&.
 template <class... A>
 requires(sizeof...(A) > 0 && (detail::plait_awaitable<A> && ...)) auto when_all(A... awaitables) {
     return detail::all_of<A...>(std::move(awaitables)...);

@@ -12,9 +12,8 @@
 /// A broken precondition of the caller's. Checked in every build, because what follows would be a
 /// use-after-free; `advice` says what to do instead.
 #define PLAIT_ASSERT(condition, advice)                                                                      \
-    (static_cast<bool>(condition)                                                                            \
-         ? static_cast<void>(0)                                                                              \
-         : ::plait::detail::assertion_failed(#condition, advice, __FILE__, __LINE__))
+    ((condition) ? static_cast<void>(0)                                                                      \
+                 : ::plait::detail::assertion_failed(#condition, advice, __FILE__, __LINE__))
 
 /// For what runs once for each frame or message: the compiler's own measure is the size of the caller, and a session
 /// is a large one. And the opposite, for what such code does rarely.
