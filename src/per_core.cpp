@@ -382,7 +382,7 @@ status core_server::join(const serving_place& place) {
     const bool given = place.adopted_ != no_socket;
     if (!given && (place.is_path_ ? !place.path_.valid() || place.path_.is_unnamed() : !place.local_.valid()))
         return place.path_.valid() ? std::make_error_code(std::errc::invalid_argument) : place.path_.error();
-    if (const status failure = sessions.watch_signals(); !failure.ok()) return failure;
+    if (const status failure = sessions.begin(); !failure.ok()) return failure;
     loop& here = *env_.context;
     const auto group = here.team ? here.team->group_for(place, here.core, options_)
                                  : std::make_shared<serving_group>(place, 1, options_);

@@ -57,6 +57,11 @@ server::server(environment& env, const serve_options& options)
         loop_.drain_hooks.push_back(on_drain_);
 }
 
+status server::begin() noexcept {
+    if (options_.max_connections() == 0) return std::make_error_code(std::errc::invalid_argument);
+    return signals_.start(loop_);
+}
+
 server::~server() {
     env_.cancel = outer_;
     loop_.stop_closing_on(options_.stop_on());

@@ -33,11 +33,9 @@ task<io_result<void>> serve(L listener, F session, serve_options options = {}) {
         detail::session_child<detail::await_result_t<std::invoke_result_t<F&, stream_type>>>;
     detail::environment& env = co_await detail::this_environment();
     if (!listener.is_open()) co_return io_result<void>(detail::not_open(), 0);
-    if (options.max_connections() == 0) co_return std::make_error_code(std::errc::invalid_argument);
     detail::server server(env, options);
     server.listen_at(*listener.listening_state());
-    if (const detail::status failure = server.watch_signals(); !failure.ok())
-        co_return io_result<void>(failure, 0);
+    if (const detail::status failure = server.begin(); !failure.ok()) co_return io_result<void>(failure, 0);
     server.announce();
     std::error_code error;
     for (;;) {
@@ -60,7 +58,6 @@ namespace detail {
 template <class S, class F>
 task<io_result<void>> serve_on_core(serving_place place, F session, serve_options options) {
     using session_child = session_child<await_result_t<std::invoke_result_t<F&, S>>>;
-    if (options.max_connections() == 0) co_return std::make_error_code(std::errc::invalid_argument);
     core_server core(co_await this_environment(), options);
     if (const status failure = core.join(place); !failure.ok()) co_return io_result<void>(failure, 0);
     std::error_code error;

@@ -21,7 +21,8 @@ class PLAIT_API server {
     server& operator=(const server&) = delete;
     ~server();
 
-    status watch_signals() noexcept { return signals_.start(loop_); }
+    /// Refuses options that serve nobody; watches the signals.
+    status begin() noexcept;
     void listen_at(socket_state& listener) noexcept;
     /// Tells on_listening where that is.
     void announce() const;
