@@ -238,9 +238,18 @@ task<io_result<void>> stream_socket::close() {
 
 namespace {
 
+/// An exception would stop the other closes, and those to come: what ends this one without memory lets go of the socket,
+/// and so begins it anew.
 task<> close_in_background(socket_state* socket) {
     stream_socket stream(socket);
-    static_cast<void>(co_await stream.close());
+#if PLAIT_HAS_EXCEPTIONS
+    try {
+#endif
+        static_cast<void>(co_await stream.close());
+#if PLAIT_HAS_EXCEPTIONS
+    } catch (...) {
+    }
+#endif
 }
 
 } // namespace
@@ -298,7 +307,19 @@ task<io_result<native_socket>> release_handle(socket_state*& owner) {
 void loop::close_politely(socket_state& socket) noexcept {
     socket.owned = true;
     socket.polite = false;
-    closers->spawn(close_in_background, &socket);
+#if PLAIT_HAS_EXCEPTIONS
+    try {
+#endif
+        closers->spawn(close_in_background(&socket));
+#if PLAIT_HAS_EXCEPTIONS
+    } catch (...) { // no memory for a coroutine
+        socket.owned = false;
+        if (socket.output)
+            event(event_info::kind::dropped, std::make_error_code(std::errc::not_enough_memory),
+                  "unsent output was given up: no memory to close politely");
+        drop(socket);
+    }
+#endif
 }
 
 } // namespace detail
