@@ -661,6 +661,7 @@ socket_state* loop::adopt(native_socket handle, socket_kind kind) {
     const std::size_t extra = system->socket_bytes();
     auto* socket = ::new (allocate(sizeof(socket_state) + extra)) socket_state(*this, kind, handle, extra);
     sockets.push_back(*socket);
+    socket->drainable = kind == socket_kind::listener;
     system->attach(*socket);
     if (kind == socket_kind::stream) ++system->metrics().connections;
     return socket;

@@ -67,10 +67,7 @@ server::~server() {
     loop_.stop_closing_on(options_.stop_on());
 }
 
-void server::listen_at(socket_state& listener) noexcept {
-    listener_ = &listener;
-    listener.drainable = true;
-}
+void server::listen_at(socket_state& listener) noexcept { listener_ = &listener; }
 
 void server::announce() const {
     if (endpoint local;

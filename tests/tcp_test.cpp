@@ -537,3 +537,53 @@ TEST_CASE("streams and listeners outlive their context as closed ones", "[tcp]")
     };
     plait::run(elsewhere());
 }
+
+TEST_CASE("an accept loop of one's own ends when the context drains, and what it accepted goes on", "[tcp]") {
+    std::size_t accepted = 0;
+    auto body = [&]() -> task<> {
+        auto listener = co_await support::loopback_listener();
+        const plait::endpoint where = listener.local_endpoint().value();
+        std::vector<tcp_stream> streams;
+        std::error_code end;
+        auto accepts = [&]() -> task<> {
+            for (;;) {
+                auto stream = co_await listener.accept();
+                end = stream.error();
+                if (!stream) co_return;
+                ++accepted;
+                streams.push_back(std::move(*stream));
+            }
+        };
+        auto first = co_await tcp_stream::connect(where);
+        auto second = co_await tcp_stream::connect(where);
+        REQUIRE((first && second));
+        plait::io_context& context = co_await plait::this_context();
+        context.request_drain(); // with two connections that wait
+        co_await accepts();
+        CHECK(end == errc::draining);
+        REQUIRE(streams.size() == 2);
+        auto sent = co_await first->send_all("x");
+        CHECK(sent);
+        auto received = co_await streams[0].recv();
+        CHECK(received.bytes() == 1);
+        auto again = co_await listener.accept();
+        CHECK(again.error() == errc::draining);
+    };
+    plait::run(body());
+    CHECK(accepted == 2);
+
+    auto waits = []() -> task<> {
+        auto listener = co_await support::loopback_listener();
+        plait::io_context& context = co_await plait::this_context();
+        task_group group;
+        auto drains = [&]() -> task<> {
+            co_await support::turns(3);
+            context.request_drain();
+        };
+        group.spawn(drains());
+        auto stream = co_await listener.accept();
+        CHECK(stream.error() == errc::draining);
+        co_await group.join();
+    };
+    plait::run(waits());
+}

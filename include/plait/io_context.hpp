@@ -64,7 +64,8 @@ struct metrics {
 /// How a context is made. Setters chain and may all be left out.
 class context_options {
   public:
-    /// Which system interface to use; automatic takes the best that the machine allows.
+    /// Which system interface to use. automatic, the default, takes the one that the environment variable PLAIT_BACKEND
+    /// names ("io_uring", "epoll", "iocp"), without it the best that the machine allows.
     context_options& backend(plait::backend b) noexcept {
         backend_ = b;
         return *this;
@@ -203,7 +204,8 @@ class PLAIT_API io_context {
         return detail::deliver(*mailbox_, std::make_unique<detail::posted_function<F>>(std::move(f)));
     }
 
-    /// Stops accepting; sessions of serve() end at the next boundary between messages. Idempotent, any thread.
+    /// Stops accepting: once no connection waits, accept() fails with errc::draining. Sessions of serve() end at the next
+    /// boundary between messages; streams that you accepted or connected yourself go on. Idempotent, any thread.
     void request_drain() noexcept;
 
     /// Cancels everything that runs, and whatever will be started. Idempotent, any thread.
