@@ -31,8 +31,11 @@ class without_memory {
 
 } // namespace
 
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    return no_memory ? nullptr : std::malloc(size > 0 ? size : 1);
+}
 void* operator new(std::size_t size) {
-    if (void* block = no_memory ? nullptr : std::malloc(size > 0 ? size : 1)) return block;
+    if (void* block = operator new(size, std::nothrow)) return block;
 #if PLAIT_HAS_EXCEPTIONS
     throw std::bad_alloc();
 #else
