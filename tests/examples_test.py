@@ -181,7 +181,11 @@ class Server:
         if not suffix:
             self.process.send_signal(number)
             return
-        self.process.stdin.write(b"b" if number == DUMP_REQUEST else b"c")  # for with_console
+        self.tell_console(b"b" if number == DUMP_REQUEST else b"c")
+
+    def tell_console(self, event: bytes) -> None:
+        """See with_console.cpp."""
+        self.process.stdin.write(event)
         self.process.stdin.flush()
 
     def exit_code(self) -> int:
@@ -811,18 +815,6 @@ class CommandLines(unittest.TestCase):
         # A build without exceptions can only abort where a constructor fails.
         self.assertIn(code, (1, -signal.SIGABRT))
         self.assertRegex(err, rf"\b{absent}\b")
-
-
-class WindowsPrograms(unittest.TestCase):
-    def test_they_need_no_dll_of_the_compilers(self):
-        if not suffix:
-            self.skipTest("about Windows: what its programs need")
-        programs = list(examples.glob("*.exe"))
-        self.assertGreater(len(programs), 5)
-        for program in programs:
-            content = program.read_bytes()
-            for library in (b"libstdc++-6.dll", b"libgcc_s_seh-1.dll", b"libwinpthread-1.dll"):
-                self.assertFalse(library in content, f"{program.name} wants {library.decode()}")
 
 
 class StickyPackets(unittest.TestCase):

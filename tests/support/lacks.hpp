@@ -38,6 +38,9 @@ std::string lacks_moves_between_contexts();
 /// A program can send its console's Ctrl-Break to itself, or whatever this system has in its place.
 std::string lacks_ctrl_break();
 
+/// A test can tell a program that its console closes.
+std::string lacks_close_event();
+
 /// An error of plait's with its number, for a SKIP.
 inline std::string with_number(std::error_code error) {
     return std::string(error.category().name()) + ' ' + std::to_string(error.value()) + ", " +

@@ -13,5 +13,6 @@ std::string lacks_unix_datagrams() { return {}; }
 std::string lacks_unix_abstract_names() { return {}; }
 std::string lacks_moves_between_contexts() { return {}; }
 std::string lacks_ctrl_break() { return {}; }
+std::string lacks_close_event() { return {}; }
 
 } // namespace support

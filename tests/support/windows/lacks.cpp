@@ -237,4 +237,9 @@ std::string lacks_ctrl_break() {
     return error == 0 ? "" : failed("GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT)", static_cast<int>(error));
 }
 
+std::string lacks_close_event() {
+    if (console_routine() || ::GenerateConsoleCtrlEvent(CTRL_CLOSE_EVENT, 0)) return "";
+    return failed("GenerateConsoleCtrlEvent(CTRL_CLOSE_EVENT)", static_cast<int>(::GetLastError()));
+}
+
 } // namespace support

@@ -12,12 +12,13 @@ int main(int count, char** words) {
     };
     const entry known[] = {{"refusals", support::lacks_refusals},
                            {"unix_streams", support::lacks_unix_streams},
-                           {"unix_abstract_names", support::lacks_unix_abstract_names}};
+                           {"unix_abstract_names", support::lacks_unix_abstract_names},
+                           {"close_event", support::lacks_close_event}};
     for (const auto& each : known) {
         if (count != 2 || each.name != words[1]) continue;
         std::puts(each.asks().c_str());
         return 0;
     }
-    std::fputs("usage: print_lacks refusals|unix_streams|unix_abstract_names\n", stderr);
+    std::fputs("usage: print_lacks refusals|unix_streams|unix_abstract_names|close_event\n", stderr);
     return 2;
 }

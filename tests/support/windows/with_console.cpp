@@ -2,8 +2,8 @@
 //
 //     with_console PROGRAM [ARGUMENT...]
 //
-// For each 'c' that comes on stdin there is one Ctrl-C, for each 'b' one Ctrl-Break. It ends with the program, and with
-// the program's exit code; killing it kills the program, too.
+// For each 'c' that comes on stdin there is one Ctrl-C, for each 'b' one Ctrl-Break; for a 'q' the console closes, as far
+// as the program can tell. It ends with the program, and with the program's exit code; killing it kills the program, too.
 
 #include "support/windows/console.hpp"
 
@@ -22,11 +22,15 @@ BOOL WINAPI ignore(DWORD) { return TRUE; }
 HANDLE events = nullptr;
 PROCESS_INFORMATION program{};
 
+DWORD event_of(char byte) {
+    return byte == 'q' ? CTRL_CLOSE_EVENT : byte == 'b' ? CTRL_BREAK_EVENT : CTRL_C_EVENT;
+}
+
 DWORD WINAPI pass_on(void*) {
     char byte = 0;
     DWORD got = 0;
     while (::ReadFile(events, &byte, 1, &got, nullptr) && got == 1)
-        if (!support::send_console_event(byte == 'b' ? CTRL_BREAK_EVENT : CTRL_C_EVENT, program.hProcess))
+        if (!support::send_console_event(event_of(byte), program.hProcess))
             failed("GenerateConsoleCtrlEvent");
     return 0;
 }
