@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-COLUMNS = ("io_uring", "epoll", "iocp", "Linux", "Windows")
+COLUMNS = ("io_uring", "epoll", "iocp", "simulated", "Linux", "Windows")
 
 
 def count(output):

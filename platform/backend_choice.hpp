@@ -1,9 +1,8 @@
 #pragma once
 /// Which backend a context should have, by whom.
 
-#include <plait/io_context.hpp>
+#include "platform/driver.hpp"
 
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,10 +14,10 @@ struct backend_choice {
     std::string_view by; ///< who asked for it: part of a sentence
 };
 
-/// The program's word first, then that of the environment variable PLAIT_BACKEND. Nothing, and a `reason`, when that
-/// names no backend; `known` lists those that the system has.
-std::optional<backend_choice> chosen_backend(const context_options& options, std::string_view known,
-                                             std::string& reason);
+/// What a platform defines: the names of its backends, "automatic" among them, and the one that is wanted, or the best.
+extern const std::string_view system_backends;
+std::unique_ptr<driver> make_system_driver(const backend_choice& choice, const context_options& options,
+                                           std::string& reason);
 
 } // namespace detail
 } // namespace plait::inline v1

@@ -10,6 +10,8 @@
 #include <plait/detail/socket_state.hpp>
 #include <plait/io_context.hpp>
 
+#include <cstdio>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -114,6 +116,12 @@ class driver {
     /// After that, instead of close(): the handle is somebody else's from now on.
     virtual void forget(socket_state&) noexcept {}
 
+    /// The endpoints of a name that the driver knows itself, a service being its port's number. False: the system is asked.
+    virtual bool look_up(const std::string& /*host*/, const std::string& /*service*/, status& /*result*/,
+                         std::vector<endpoint>& /*found*/) {
+        return false;
+    }
+
     // Not every driver has datagrams.
     virtual status open_datagram(const endpoint&, const udp_options&, native_socket&) {
         return std::make_error_code(std::errc::operation_not_supported);
@@ -173,6 +181,9 @@ class driver {
     struct metrics& metrics() noexcept {
         return metrics_;
     }
+    // For a driver that lets no time pass. The loop sets both.
+    std::function<bool()> thread_is_awaited; ///< a task waits for a call on another thread
+    std::function<void(std::FILE*)> dump;    ///< what all tasks wait for
 
   protected:
     /// How start() and wait() store an outcome.
@@ -215,11 +226,11 @@ class driver {
     list<socket_state> closed_;
 };
 
-// --- what a platform defines besides its drivers ---------------------------------------------------------
-
 /// Makes the driver that `options` and the environment variable PLAIT_BACKEND ask for; `reason` tells why it is
-/// this one. nullptr when none can be had; `reason` says what to do.
+/// this one. nullptr when none can be had; `reason` says what to do. (backend_choice.hpp has what a platform defines.)
 std::unique_ptr<driver> make_driver(const context_options& options, std::string& reason);
+
+// --- what a platform defines besides its drivers ---------------------------------------------------------
 
 /// A literal address, or nothing. "fe80::1%eth0" has the scope of its interface.
 std::optional<ip_address> parse_address(std::string_view text) noexcept;

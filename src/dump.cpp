@@ -195,6 +195,7 @@ class dumper {
         add(loop_.root_scope);
         loop_.loose.for_each([this](scope& each) { add(each); });
         loop_.unscoped.for_each([this](pending& each) { add(each, false); });
+        loop_.elsewhere.for_each([this](pending& each) { add(each, false); });
         // Not stable_sort: libstdc++'s uses what C++17 deprecates, and clang 19 says so.
         std::sort(found_.begin(), found_.end(), [](const entry& a, const entry& b) {
             return a.waited != b.waited ? a.waited > b.waited : a.found < b.found;

@@ -46,7 +46,7 @@ outside_wait::done outside_wait::begin(std::coroutine_handle<> waiter, environme
     wait_.waiter = waiter;
     wait_.waiting = &env;
     wait_.since = env.context->stamp;
-    env.context->unscoped.push_back(wait_);
+    env.context->elsewhere.push_back(wait_);
     shared_ = std::make_shared<done::shared>();
     shared_->target = &wait_;
     shared_->box = env.context->box;

@@ -10,6 +10,7 @@ std::string_view to_string(backend b) noexcept {
     case backend::io_uring: return "io_uring";
     case backend::epoll: return "epoll";
     case backend::iocp: return "iocp";
+    case backend::simulated: return "simulated";
     }
     return "unknown";
 }
@@ -26,6 +27,7 @@ void io_context::request_stop() noexcept { mailbox_->request(mailbox_->stop_requ
 
 plait::backend io_context::backend() const noexcept { return loop_->system->backend(); }
 std::string_view io_context::backend_reason() const noexcept { return loop_->reason; }
+steady_time io_context::now() const noexcept { return loop_->system->now(); }
 struct metrics io_context::metrics() const noexcept {
     return loop_->metrics();
 }

@@ -106,9 +106,10 @@ class loop final : public loop_core {
     scope root_scope;
     list<pending> ready;
     // For a dump, which has to find every wait: what is in no scope that begins at root_scope.
-    list<pending> resuming; ///< was ready when this turn began
-    list<pending> unscoped; ///< joins, calls of other threads, and what was cancelled and has not ended
-    list<scope> loose;      ///< of task_groups that nobody joins yet
+    list<pending> resuming;  ///< was ready when this turn began
+    list<pending> unscoped;  ///< joins, and what was cancelled and has not ended
+    list<pending> elsewhere; ///< waits for calls on other threads
+    list<scope> loose;       ///< of task_groups that nobody joins yet
     list<socket_state> sockets;
     bool draining = false;
     bool stopping = false;

@@ -159,8 +159,11 @@ task<io_result<std::vector<endpoint>>> resolve_owned(std::string host, std::stri
             co_return std::vector<endpoint>(1, endpoint(*literal, port));
     }
     auto asked = std::make_shared<lookup>(std::move(host), std::move(service));
-    lookup_awaitable answer(asked);
-    const status outcome = co_await answer;
+    status outcome;
+    if (!env.context->system->look_up(asked->host, asked->service, outcome, asked->found)) {
+        lookup_awaitable answer(asked);
+        outcome = co_await answer;
+    }
     if (!outcome.ok()) co_return result(outcome, 0);
     // The system may name an endpoint once for each line of /etc/hosts.
     std::vector<endpoint> found;

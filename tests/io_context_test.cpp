@@ -503,6 +503,16 @@ TEST_CASE("a context tells its backend and why it is this one", "[io_context]") 
     CHECK(plait::to_string(plait::backend::io_uring) == "io_uring");
     CHECK(plait::to_string(plait::backend::epoll) == "epoll");
     CHECK(plait::to_string(plait::backend::iocp) == "iocp");
+    CHECK(plait::to_string(plait::backend::simulated) == "simulated");
+}
+
+TEST_CASE("a context's clock is steady_clock, unless it is a simulation's", "[io_context]") {
+    io_context context;
+    if (context.backend() == plait::backend::simulated) SKIP("this one is");
+    const auto before = std::chrono::steady_clock::now();
+    const auto here = context.now();
+    CHECK(before <= here);
+    CHECK(here <= std::chrono::steady_clock::now());
 }
 
 TEST_CASE("metrics count what the context does", "[io_context]") {

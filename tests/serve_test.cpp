@@ -9,6 +9,7 @@
 #include "support/plain_client.hpp"
 #include "support/scale.hpp"
 #include "support/serving.hpp"
+#include "support/simulated.hpp"
 #include "support/streams.hpp"
 #include "support/watchdog.hpp"
 
@@ -322,6 +323,7 @@ TEST_CASE("without on_error an exception stops the server and comes out of serve
 // --- closing -----------------------------------------------------------------------------------------------------
 
 TEST_CASE("a client that is still sending gets the complete answer and the end, not a reset", "[serve]") {
+    if (const std::string why = support::lacks_real_sockets(); !why.empty()) SKIP(why);
     const std::string answer(std::size_t{1} << 20, 'a');
     auto by_send = [&](tcp_stream stream) -> task<> {
         auto received = co_await stream.recv();
@@ -371,6 +373,7 @@ TEST_CASE("a client that is still sending gets the complete answer and the end, 
 // --- bad clients and lack of descriptors -----------------------------------------------------------------------------
 
 TEST_CASE("clients that reset before they are accepted do not stop the listener", "[serve]") {
+    if (const std::string why = support::lacks_real_sockets(); !why.empty()) SKIP(why);
     sessions_seen seen;
     auto session = [&](tcp_stream stream) { return echo_frames(std::move(stream), seen); };
     auto body = [&]() -> task<> {

@@ -37,7 +37,7 @@ ALLOWED_INCLUDES = [
     (r"include/plait/fmt\.hpp", r"plait/|fmt/"),
     (r"include/plait/", r"plait/"),
     (r"src/", r"plait/|platform/driver\.hpp$|src/"),
-    (r"platform/simulated/", r"plait/|platform/driver\.hpp$|platform/simulated/"),
+    (r"platform/simulated/", r"plait/|platform/\w+\.hpp$|platform/simulated/"),
     (r"platform/driver\.hpp", r"plait/"),
     (r"platform/", r""),  # a system's own folder: its own headers are checked below
     (r"examples/", r"plait/|fmt/|examples/|\w+\.hpp$"),

@@ -18,11 +18,14 @@
 #include <string_view>
 
 namespace plait::inline v1 {
+namespace detail {
+class simulation;
+} // namespace detail
 
 /// The system's interface for input and output.
-enum class backend : std::uint8_t { automatic, io_uring, epoll, iocp };
+enum class backend : std::uint8_t { automatic, io_uring, epoll, iocp, simulated };
 
-/// "io_uring", "epoll", "iocp", "automatic".
+/// "io_uring", "epoll", "iocp", "simulated", "automatic".
 PLAIT_API std::string_view to_string(backend b) noexcept;
 
 /// Something worth knowing that is nobody's error; for logs.
@@ -65,7 +68,7 @@ struct metrics {
 class context_options {
   public:
     /// Which system interface to use. automatic, the default, takes the one that the environment variable PLAIT_BACKEND
-    /// names ("io_uring", "epoll", "iocp"), without it the best that the machine allows.
+    /// names ("io_uring", "epoll", "iocp", "simulated"), without it the best that the machine allows.
     context_options& backend(plait::backend b) noexcept {
         backend_ = b;
         return *this;
@@ -112,6 +115,13 @@ class context_options {
         return *this;
     }
 
+    // For simulated_network.hpp: the network that takes the system's place.
+    context_options& simulation(std::shared_ptr<detail::simulation> network) noexcept {
+        simulation_ = std::move(network);
+        return *this;
+    }
+    const std::shared_ptr<detail::simulation>& simulation() const noexcept { return simulation_; }
+
     /// What was set.
     plait::backend backend() const noexcept { return backend_; }
     std::pmr::memory_resource* memory_resource() const noexcept { return memory_; }
@@ -137,6 +147,7 @@ class context_options {
     unsigned pool_initial_ = 0;
     unsigned pool_most_ = 0;
     std::size_t pool_bytes_ = 0;
+    std::shared_ptr<detail::simulation> simulation_;
 };
 
 class io_context;
@@ -215,6 +226,9 @@ class PLAIT_API io_context {
     plait::backend backend() const noexcept;
     /// Why it is this backend, and, where a better one was refused, what would help.
     std::string_view backend_reason() const noexcept;
+
+    /// The clock that sleeps and time-outs follow: steady_clock, or that of a simulated network.
+    steady_time now() const noexcept;
 
     /// The counters so far. While the context runs, on its thread only.
     struct metrics metrics() const noexcept;

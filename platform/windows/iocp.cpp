@@ -831,11 +831,12 @@ void iocp_driver::on_accept(accept_packet& what, status outcome) {
 
 } // namespace
 
-std::unique_ptr<driver> make_driver(const context_options& options, std::string& reason) {
-    const auto choice = chosen_backend(options, "automatic, iocp", reason);
-    if (!choice) return nullptr;
-    if (choice->wanted != plait::backend::automatic && choice->wanted != plait::backend::iocp) {
-        reason = std::string(to_string(choice->wanted)) + " is Linux' backend; this system has iocp";
+const std::string_view system_backends = "automatic, iocp";
+
+std::unique_ptr<driver> make_system_driver(const backend_choice& choice, const context_options& options,
+                                           std::string& reason) {
+    if (choice.wanted != plait::backend::automatic && choice.wanted != plait::backend::iocp) {
+        reason = std::string(to_string(choice.wanted)) + " is Linux' backend; this system has iocp";
         return nullptr;
     }
     status failure = winsock();
@@ -845,7 +846,7 @@ std::unique_ptr<driver> make_driver(const context_options& options, std::string&
         reason = "Winsock: " + failure.code().message();
         return nullptr;
     }
-    reason = choice->wanted == plait::backend::iocp ? choice->by : "iocp is what Windows has";
+    reason = choice.wanted == plait::backend::iocp ? choice.by : "iocp is what Windows has";
     return made;
 }
 

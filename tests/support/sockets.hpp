@@ -31,13 +31,15 @@ struct stream_pair {
     plait::tcp_stream far;
 };
 
-inline plait::task<stream_pair> connected_pair(plait::tcp_listener& listener) {
-    const plait::endpoint where = listener.local_endpoint().value();
+inline plait::task<stream_pair> connected_pair(plait::tcp_listener& listener, plait::endpoint where) {
     auto near = co_await plait::tcp_stream::connect(where);
     must(near.has_value(), "connect");
     auto far = co_await listener.accept();
     must(far.has_value(), "accept");
     co_return stream_pair(std::move(*near), std::move(*far));
+}
+inline plait::task<stream_pair> connected_pair(plait::tcp_listener& listener) {
+    return connected_pair(listener, listener.local_endpoint().value());
 }
 
 inline plait::task<plait::tcp_listener> loopback_listener(plait::listen_options options = {}) {
@@ -64,8 +66,9 @@ inline plait::task<std::size_t> fill(plait::tcp_stream& stream, std::byte with) 
     const std::vector<std::byte> piece(64 * 1024, with);
     std::size_t total = 0;
     constexpr int long_enough = 50; // a segment that the peer had no room for is not acknowledged for long
-    for (int full = 0;
-         full < 3 || (full < long_enough && acknowledgements_are_due(stream.native_handle()));) {
+    const plait::native_socket handle = stream.native_handle();
+    const bool real = is_open_socket(handle); // and not a simulated network's
+    for (int full = 0; full < 3 || (real && full < long_enough && acknowledgements_are_due(handle));) {
         auto sent = co_await plait::with_timeout(stream.send(piece), std::chrono::milliseconds(20));
         total += sent.bytes();
         full = sent ? 0 : full + 1;
