@@ -394,3 +394,10 @@ TEST_CASE("clients that reset before they are accepted do not stop the listener"
     plait::run(body());
     CHECK(seen.live == 0);
 }
+
+TEST_CASE("the times of serve_options may be of any precision, and longer than the clock lasts", "[serve]") {
+    plait::serve_options options;
+    options.drain_timeout(0.5s).idle_timeout(std::chrono::hours::max());
+    CHECK(options.drain_timeout() == 500ms);
+    CHECK(options.idle_timeout() == plait::steady_duration::max());
+}

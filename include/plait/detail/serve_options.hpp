@@ -3,6 +3,7 @@
 
 #include <plait/endpoint.hpp>
 #include <plait/signal.hpp>
+#include <plait/time.hpp>
 
 #include <chrono>
 #include <concepts>
@@ -22,8 +23,9 @@ class serve_options {
         return *this;
     }
     /// How long sessions may go on once draining has begun; then they are cancelled. Default 5 s.
-    serve_options& drain_timeout(steady_duration d) noexcept {
-        drain_timeout_ = d;
+    template <class Rep, class Period>
+    serve_options& drain_timeout(std::chrono::duration<Rep, Period> d) noexcept {
+        drain_timeout_ = detail::to_steady(d);
         return *this;
     }
     /// Sessions at a time, of all contexts of serve_per_core() together; further connections wait unaccepted (each
@@ -34,8 +36,9 @@ class serve_options {
         return *this;
     }
     /// A session on whose stream nothing moved for this long is cancelled. Default: never.
-    serve_options& idle_timeout(steady_duration d) noexcept {
-        idle_timeout_ = d;
+    template <class Rep, class Period>
+    serve_options& idle_timeout(std::chrono::duration<Rep, Period> d) noexcept {
+        idle_timeout_ = detail::to_steady(d);
         return *this;
     }
     /// Called with `(std::error_code, const endpoint& peer)` when a session returns an error other than the end of
