@@ -76,12 +76,12 @@ class driver {
 
     // --- operations ------------------------------------------------------------------------------------
 
-    /// True: completed at once, with `result` and what the kind brings. False: in flight.
-    /// `accept`, `connect`, `receive`, `lease` and `send` report transferred bytes of this start only, by
-    /// finish(). At the end of the stream a receive finishes with errc::end_of_stream.
-    /// A `send_to` a path finishes with would_block where the receiver's queue is full: no system tells when it has room.
-    /// A `receive_from` fills its envelope; `receive_from` and `send_to` move one datagram, which may be empty.
-    /// A `lease` sets data, size and block. With `dont_wait` nothing to receive or accept is would_block.
+    /// True: completed at once, with `result` and what the kind brings. False: in flight. `accept`, `connect`,
+    /// `receive`, `lease` and `send` report transferred bytes of this start only, by finish(). At the end of the stream
+    /// a receive finishes with errc::end_of_stream. A `send_to` a path finishes with would_block where the receiver's
+    /// queue is full: no system tells when it has room. A `receive_from` fills its envelope; `receive_from` and
+    /// `send_to` move one datagram, which may be empty. A `lease` sets data, size and block. With `dont_wait` nothing
+    /// to receive or accept is would_block.
     virtual bool start(operation& op) = 0;
 
     /// Requests the end of an operation in flight, as errc::canceled. Bytes that were already received are
@@ -101,22 +101,23 @@ class driver {
     /// Gives a socket that another driver of this process has made the mode that this one needs.
     virtual status prepare(native_socket) noexcept { return {}; }
 
-    /// Whether a socket made elsewhere is what the caller takes it for: a connected stream, a listener, a datagram socket,
-    /// and a Unix socket or not. If so it gets what this driver's own sockets have; attach() comes next.
+    /// Whether a socket made elsewhere is what the caller takes it for: a connected stream, a listener, a datagram
+    /// socket, and a Unix socket or not. If so it gets what this driver's own sockets have; attach() comes next.
     virtual status inspect(native_socket, socket_kind, bool /*of_unix*/) noexcept {
         return std::make_error_code(std::errc::operation_not_supported);
     }
 
-    /// Ends what the system does for a socket on which no operation is in flight. operation_would_block: it has not ended
-    /// yet, ask again after the next wait(). device_or_resource_busy: it has, and what was received or accepted before
-    /// anybody asked for it waits to be taken. Otherwise, what the socket failed with.
+    /// Ends what the system does for a socket on which no operation is in flight. operation_would_block: it has not
+    /// ended yet, ask again after the next wait(). device_or_resource_busy: it has, and what was received or accepted
+    /// before anybody asked for it waits to be taken. Otherwise, what the socket failed with.
     virtual status quiesce(socket_state&) noexcept {
         return std::make_error_code(std::errc::operation_not_supported);
     }
     /// After that, instead of close(): the handle is somebody else's from now on.
     virtual void forget(socket_state&) noexcept {}
 
-    /// The endpoints of a name that the driver knows itself, a service being its port's number. False: the system is asked.
+    /// The endpoints of a name that the driver knows itself, a service being its port's number. False: the system is
+    /// asked.
     virtual bool look_up(const std::string& /*host*/, const std::string& /*service*/, status& /*result*/,
                          std::vector<endpoint>& /*found*/) {
         return false;

@@ -1,5 +1,6 @@
 #pragma once
-/// An endpoint, or the name of a Unix socket, as the system takes it. Berkeley sockets and Winsock differ here in nothing but the headers.
+/// An endpoint, or the name of a Unix socket, as the system takes it. Berkeley sockets and Winsock differ here in
+/// nothing but the headers.
 
 #include <plait/endpoint.hpp>
 

@@ -12,8 +12,8 @@ namespace detail {
 /// The connection attempt delay that RFC 8305, section 5, recommends.
 inline constexpr std::chrono::milliseconds attempt_delay{250};
 
-/// IPv6 and IPv4 in turns, beginning with the family of the first; each family in its order. RFC 8305, section 4, with a
-/// "First Address Family Count" of 1.
+/// IPv6 and IPv4 in turns, beginning with the family of the first; each family in its order. RFC 8305, section 4, with
+/// a "First Address Family Count" of 1.
 PLAIT_API std::vector<endpoint> alternate_families(const std::vector<endpoint>& found);
 
 /// One attempt: tcp_stream::connect, or what a test puts in its place.

@@ -238,8 +238,8 @@ task<io_result<void>> stream_socket::close() {
 
 namespace {
 
-/// An exception would stop the other closes, and those to come: what ends this one without memory lets go of the socket,
-/// and so begins it anew.
+/// An exception would stop the other closes, and those to come: what ends this one without memory lets go of the
+/// socket, and so begins it anew.
 task<> close_in_background(socket_state* socket) {
     stream_socket stream(socket);
 #if PLAIT_HAS_EXCEPTIONS

@@ -32,9 +32,9 @@ class activated_listener {
     std::string name_;
 };
 
-/// The sockets that were passed to this process: LISTEN_FDS of them from descriptor 3 on, if LISTEN_PID is this process,
-/// with the names in LISTEN_FDNAMES. Child processes will not inherit them, and the variables are removed: a second call
-/// finds nothing. It changes the environment, so call it while there is one thread. What they are shows
+/// The sockets that were passed to this process: LISTEN_FDS of them from descriptor 3 on, if LISTEN_PID is this
+/// process, with the names in LISTEN_FDNAMES. Child processes will not inherit them, and the variables are removed: a
+/// second call finds nothing. It changes the environment, so call it while there is one thread. What they are shows
 /// tcp_listener::from_native_handle. On Windows always empty. sd_listen_fds(3).
 PLAIT_API std::vector<activated_listener> activated_listeners();
 

@@ -73,8 +73,8 @@ class context_options {
         backend_ = b;
         return *this;
     }
-    /// Where buffers of the context come from. It must outlive the context, and every lease that does: the last lease on
-    /// a buffer gives that back.
+    /// Where buffers of the context come from. It must outlive the context, and every lease that does: the last lease
+    /// on a buffer gives that back.
     context_options& memory_resource(std::pmr::memory_resource* r) noexcept {
         memory_ = r;
         return *this;
@@ -215,8 +215,8 @@ class PLAIT_API io_context {
         return detail::deliver(*mailbox_, std::make_unique<detail::posted_function<F>>(std::move(f)));
     }
 
-    /// Stops accepting: once no connection waits, accept() fails with errc::draining. Sessions of serve() end at the next
-    /// boundary between messages; streams that you accepted or connected yourself go on. Idempotent, any thread.
+    /// Stops accepting: once no connection waits, accept() fails with errc::draining. Sessions of serve() end at the
+    /// next boundary between messages; streams that you accepted or connected yourself go on. Idempotent, any thread.
     void request_drain() noexcept;
 
     /// Cancels everything that runs, and whatever will be started. Idempotent, any thread.
@@ -233,10 +233,10 @@ class PLAIT_API io_context {
     /// The counters so far. While the context runs, on its thread only.
     struct metrics metrics() const noexcept;
 
-    /// Writes what every suspended task waits for: the operation, the local and the remote endpoint of its socket, for how
-    /// long (in steps of 10 ms, and from the beginning of the turn in which it began to wait), where its co_await stands,
-    /// and the co_awaits of the tasks above it. docs/debugging.md shows how to read it. The task that calls this is not
-    /// listed: it runs. While the context runs, on its thread only; from another one, post() it.
+    /// Writes what every suspended task waits for: the operation, the local and the remote endpoint of its socket, for
+    /// how long (in steps of 10 ms, and from the beginning of the turn in which it began to wait), where its co_await
+    /// stands, and the co_awaits of the tasks above it. docs/debugging.md shows how to read it. The task that calls
+    /// this is not listed: it runs. While the context runs, on its thread only; from another one, post() it.
     void dump(std::FILE* out) const;
 
   private:

@@ -9,9 +9,9 @@
 
 namespace plait::inline v1 {
 
-/// Move-only. A connection that waits for data holds no buffer; one that has data holds a piece of a buffer
-/// shared with others, until the lease is destroyed. May outlive the stream and the context, on the same thread, but not
-/// the context's memory resource.
+/// Move-only. A connection that waits for data holds no buffer; one that has data holds a piece of a buffer shared with
+/// others, until the lease is destroyed. May outlive the stream and the context, on the same thread, but not the
+/// context's memory resource.
 class [[nodiscard]] lease {
   public:
     /// An empty one, without bytes.

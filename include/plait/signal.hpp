@@ -92,9 +92,10 @@ class [[nodiscard]] signal_awaitable {
     wait wait_;
 };
 
-/// Completes when one of the signals arrives, with its number; from the first await on, and until the last has
-/// ended, they do not have their default action. An empty list waits for a cancellation. On Windows SIGINT is Ctrl-C, SIGTERM closing and shutdown, and
-/// SIGBREAK Ctrl-Break. Fails with errc::canceled, or invalid_argument for what is no signal. sigaction(2).
+/// Completes when one of the signals arrives, with its number; from the first await on, and until the last has ended,
+/// they do not have their default action. An empty list waits for a cancellation. On Windows SIGINT is Ctrl-C, SIGTERM
+/// closing and shutdown, and SIGBREAK Ctrl-Break. Fails with errc::canceled, or invalid_argument for what is no signal.
+/// sigaction(2).
 inline signal_awaitable wait_for_signal(signal_list signals) noexcept { return signal_awaitable(signals); }
 
 /// `wait_for_dump_request()`.

@@ -131,7 +131,8 @@ class PLAIT_API task_group {
     /// Completes when every child has ended; see join_awaitable.
     join_awaitable join() noexcept { return join_awaitable(*this); }
 
-    // For the library's dumps: the coroutine that joins the group, or that it belongs to until then; nullptr if nobody does yet.
+    // For the library's dumps: the coroutine that joins the group, or that it belongs to until then; nullptr if nobody
+    // does yet.
     const detail::environment* owner() const noexcept { return join_.waiter ? join_.waiting : owner_; }
     void belongs_to(const detail::environment* owner) noexcept { owner_ = owner; }
     detail::location made() const noexcept { return made_; }

@@ -120,9 +120,10 @@ class PLAIT_API udp_socket : public detail::socket_handle {
     io_result<void> set_send_buffer_size(int bytes) noexcept;
     io_result<int> send_buffer_size() const noexcept;
 
-    /// Receives what is sent to `group` (what other sockets joined is not heard), on the interface with that index (see interface_index); 0: the one that the
-    /// system's routes choose, or that a link-local group's scope names. Fails with invalid_argument for an address that
-    /// is no multicast one or of the other family, no_such_device. IP_ADD_MEMBERSHIP, IPV6_JOIN_GROUP.
+    /// Receives what is sent to `group` (what other sockets joined is not heard), on the interface with that index (see
+    /// interface_index); 0: the one that the system's routes choose, or that a link-local group's scope names. Fails
+    /// with invalid_argument for an address that is no multicast one or of the other family, no_such_device.
+    /// IP_ADD_MEMBERSHIP, IPV6_JOIN_GROUP.
     io_result<void> join_group(const ip_address& group, std::uint32_t interface_index = 0) noexcept;
     /// The same group and interface that were joined. Fails with address_not_available if they were not.
     io_result<void> leave_group(const ip_address& group, std::uint32_t interface_index = 0) noexcept;

@@ -32,11 +32,11 @@ class PLAIT_API unix_stream : public detail::stream_socket {
     static task<io_result<unix_stream>> connect(unix_path peer);
 
     /// Takes over a connected socket that was made elsewhere, inherited or accepted by somebody else: from now on it is
-    /// closed here. Its options stay as they are, no-delay too; it will not be inherited by child processes, and gets the
-    /// mode that the backend needs (blocking with io_uring, non-blocking otherwise), which descriptors that are copies of
-    /// it share. On an error it stays the caller's: bad_file_descriptor, not_a_socket, wrong_protocol_type (no stream),
-    /// address_family_not_supported (not a Unix socket), not_connected, invalid_argument (it listens); on Windows
-    /// device_or_resource_busy, if it is bound to another completion port, or was not made for overlapped
+    /// closed here. Its options stay as they are, no-delay too; it will not be inherited by child processes, and gets
+    /// the mode that the backend needs (blocking with io_uring, non-blocking otherwise), which descriptors that are
+    /// copies of it share. On an error it stays the caller's: bad_file_descriptor, not_a_socket, wrong_protocol_type
+    /// (no stream), address_family_not_supported (not a Unix socket), not_connected, invalid_argument (it listens); on
+    /// Windows device_or_resource_busy, if it is bound to another completion port, or was not made for overlapped
     /// calls. Nothing else may receive from it meanwhile.
     static task<io_result<unix_stream>> from_native_handle(native_socket handle);
 
@@ -84,8 +84,8 @@ class PLAIT_API unix_listener : public detail::socket_handle {
     /// Where it listens.
     io_result<unix_path> local_path() const noexcept;
 
-    /// Stops listening and removes the file, if it is still this listener's; the destructor does that, too. An accept of
-    /// another task ends as cancelled; connections not accepted yet are reset.
+    /// Stops listening and removes the file, if it is still this listener's; the destructor does that, too. An accept
+    /// of another task ends as cancelled; connections not accepted yet are reset.
     task<io_result<void>> close();
 
     // For serve.hpp.

@@ -110,9 +110,9 @@ auto when_all(Range&& range) {
     return detail::all_of_range(std::move(tasks));
 }
 
-/// Runs all at once; when the first has completed, cancels the others and completes when they have, too. An exception of
-/// any of them, a loser's included, comes out once all have ended, and the results are gone: who receives something that
-/// must not get lost reports errors as results.
+/// Runs all at once; when the first has completed, cancels the others and completes when they have, too. An exception
+/// of any of them, a loser's included, comes out once all have ended, and the results are gone: who receives something
+/// that must not get lost reports errors as results.
 template <class... A>
 requires(sizeof...(A) > 0 && (detail::plait_awaitable<A> && ...)) auto when_any(A... awaitables) {
     return detail::any_of<A...>(std::move(awaitables)...);

@@ -15,9 +15,9 @@ namespace plait::inline v1 {
 namespace detail {
 namespace {
 
-/// Two programs that start at once may both find the same stale file: the second must not remove what the first has just
-/// bound and does not listen at yet. So they take turns, by a lock on the folder. Where it cannot be had, because the
-/// folder may not be read or because somebody keeps it locked, things go on without.
+/// Two programs that start at once may both find the same stale file: the second must not remove what the first has
+/// just bound and does not listen at yet. So they take turns, by a lock on the folder. Where it cannot be had, because
+/// the folder may not be read or because somebody keeps it locked, things go on without.
 class folder_lock {
   public:
     explicit folder_lock(const std::string& path) {

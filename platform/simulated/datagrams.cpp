@@ -49,7 +49,8 @@ status simulation::connect_datagram(simulated_socket& socket, const endpoint& pe
     return {};
 }
 
-/// Who receives what is sent there: a socket that is connected to the sender before others, an exact address before any.
+/// Who receives what is sent there: a socket that is connected to the sender before others, an exact address before
+/// any.
 socket_pointer simulation::find_datagram_socket(const endpoint& to, const endpoint& from) noexcept {
     std::vector<simulated_socket*> best;
     int best_rank = -1;

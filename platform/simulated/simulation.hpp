@@ -1,6 +1,6 @@
 #pragma once
-/// The simulated network: its clock, the events to come, and the sockets. Everything happens on one thread, in the order
-/// that the seed determines.
+/// The simulated network: its clock, the events to come, and the sockets. Everything happens on one thread, in the
+/// order that the seed determines.
 
 #include "platform/driver.hpp"
 
@@ -264,8 +264,8 @@ ip_address unmapped(const ip_address& address) noexcept;
 /// How a socket of that family shows it.
 endpoint shown(const endpoint& where, bool v6) noexcept;
 
-/// Wakes a simulation that waits for other threads in real time. A signal handler may call it, so that it is no condition
-/// variable.
+/// Wakes a simulation that waits for other threads in real time. A signal handler may call it, so that it is no
+/// condition variable.
 class simulated_waker final : public waker {
   public:
     void wake() noexcept override { woken_.store(true); }

@@ -20,8 +20,8 @@ struct watched_signal {
 watched_signal watched[signal_limit];
 int watched_count = 0; ///< behind the registry's lock
 
-/// The console closes, or everything does. The system holds its lock of the handlers as long as ours runs, and ours does
-/// not return then: SetConsoleCtrlHandler would wait for ever.
+/// The console closes, or everything does. The system holds its lock of the handlers as long as ours runs, and ours
+/// does not return then: SetConsoleCtrlHandler would wait for ever.
 std::atomic<bool> ending{false};
 
 bool known(int number) noexcept { return number == SIGINT || number == SIGTERM || number == SIGBREAK; }

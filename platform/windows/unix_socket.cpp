@@ -24,8 +24,8 @@ bool identify(const std::string& path, file_identity& out) noexcept {
     return known;
 }
 
-/// Whether a socket stands there that nobody listens at. (Somebody who does sees a connection that ends at once: there are
-/// no datagrams that could ask.)
+/// Whether a socket stands there that nobody listens at. (Somebody who does sees a connection that ends at once: there
+/// are no datagrams that could ask.)
 bool is_stale(const std::string& path, const socket_address& address) noexcept {
     WIN32_FIND_DATAA found{};
     const HANDLE search = ::FindFirstFileA(path.c_str(), &found);

@@ -39,15 +39,15 @@ class PLAIT_API socket_handle {
     /// Where it is bound; the port that port 0 became. getsockname(2).
     io_result<endpoint> local_endpoint() const noexcept;
 
-    /// Gives the descriptor or SOCKET away: it stays open and is the caller's, and this object is not open any more. What
-    /// was collected for sending leaves first. No operation may be in flight, which is an assertion. The socket is left
-    /// in the mode that the backend had it in: blocking with io_uring, non-blocking with epoll and IOCP. On Windows it
-    /// stays bound to this context's completion port, so that no other context can adopt it. The file of a Unix socket
-    /// stays where it is.
+    /// Gives the descriptor or SOCKET away: it stays open and is the caller's, and this object is not open any more.
+    /// What was collected for sending leaves first. No operation may be in flight, which is an assertion. The socket is
+    /// left in the mode that the backend had it in: blocking with io_uring, non-blocking with epoll and IOCP. On
+    /// Windows it stays bound to this context's completion port, so that no other context can adopt it. The file of a
+    /// Unix socket stays where it is.
     ///
-    /// Nothing that had come gets lost: with std::errc::device_or_resource_busy the socket stays here, because bytes, or
-    /// connections of a listener, were taken from the system that nobody has asked for yet. Receive (or accept) them,
-    /// which does not wait, and release again. Fails, too, like a send.
+    /// Nothing that had come gets lost: with std::errc::device_or_resource_busy the socket stays here, because bytes,
+    /// or connections of a listener, were taken from the system that nobody has asked for yet. Receive (or accept)
+    /// them, which does not wait, and release again. Fails, too, like a send.
     task<io_result<native_socket>> release();
 
     /// setsockopt(level, name, value), for what has no setter of its own.
@@ -100,9 +100,9 @@ class PLAIT_API stream_socket : public socket_handle {
     }
 
     /// Half-close: sends what was collected, then tells the peer that no more comes. Receiving goes on. Completes when
-    /// the system has been told. Fails with errc::canceled, what a send fails with, or not_connected. After a write of a
-    /// `framed` on this stream has failed or was cut off, it fails with that error and tells the peer nothing: a message
-    /// that is not whole must not look like the end of what was to be said. shutdown(2).
+    /// the system has been told. Fails with errc::canceled, what a send fails with, or not_connected. After a write of
+    /// a `framed` on this stream has failed or was cut off, it fails with that error and tells the peer nothing: a
+    /// message that is not whole must not look like the end of what was to be said. shutdown(2).
     task<io_result<void>> shutdown_send();
 
     /// Polite close: sends what was collected, half-closes, discards input until the peer ends or two seconds have

@@ -23,8 +23,8 @@ struct PLAIT_API sync_wait : pending, in_queue {
     /// After begin(), and after the object has had its chance to serve it at once: whether the coroutine suspends.
     bool suspends() noexcept;
 
-    /// Gives it what it waits for, to be taken when the coroutine is resumed. If that is destroyed before, its awaitable
-    /// has to give it back.
+    /// Gives it what it waits for, to be taken when the coroutine is resumed. If that is destroyed before, its
+    /// awaitable has to give it back.
     void serve() noexcept;
     /// It has succeeded, and there is nothing to give back. It is in no queue.
     void complete() noexcept;
