@@ -476,7 +476,8 @@ TEST_CASE("a pool that has shrunk leaves its last leases alone when the context 
     };
     plait::run(body(), context_options().memory_resource(&memory).buffer_pool(2, 100, block));
     CHECK(hold_their_bytes(kept, 1000));
-    CHECK(memory.live <= 8 * block); // what no lease refers to is gone already
+    // What no lease refers to is gone already; each may have a block of its own.
+    CHECK(memory.live <= (kept.size() + 4) * block);
     while (!kept.empty()) {
         kept.pop_back();
         CHECK((memory.live == 0) == kept.empty());
@@ -534,7 +535,7 @@ TEST_CASE("connections that find the pool empty together make it grow by what th
     };
     plait::run(body(), context_options().memory_resource(&memory).buffer_pool(1, 1000, block));
     CHECK(memory.peak >= count * message);
-    CHECK(memory.peak <= 4 * count * message);
+    CHECK(memory.peak <= 2 * count * block); // before Linux 6.12 each receive takes a whole block
 }
 
 // --- one order of bytes for all verbs ------------------------------------------------------------------------------

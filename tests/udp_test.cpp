@@ -542,7 +542,8 @@ TEST_CASE("who leaves a group that was never joined has no such address", "[udp]
     in_a_context([]() -> task<> {
         auto socket = co_await bound();
         const std::error_code left = socket.leave_group(ip_address::v4({239, 255, 77, 78})).error();
-        CHECK(left == std::errc::address_not_available);
+        // Or, on a machine without a way to any group: no such device.
+        CHECK((left == std::errc::address_not_available || left == std::errc::no_such_device));
     });
 }
 

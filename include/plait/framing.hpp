@@ -172,8 +172,10 @@ class [[nodiscard]] socket_next_awaitable : operation_awaitable, lease_taker {
         op_->piece_count = 0;
         take = &take_piece;
         socket->taker = this;
-        owner_->buffer_.waits();
-        return start(waiter);
+        const std::uint16_t before = owner_->buffer_.waits();
+        if (start(waiter)) return true;
+        owner_->buffer_.has_not_waited(before);
+        return false;
     }
     PLAIT_HOT io_result<frame_view> await_resume() {
         if (started_) return resume();

@@ -69,6 +69,8 @@ class uring_driver final : public linux_driver {
 
     /// 0, or the negative errno of the set-up.
     int set_up(const context_options& options);
+    /// After set_up. Without them each receive that waits would hold memory.
+    bool has_buffer_rings() const noexcept;
 
     plait::backend backend() const noexcept override { return plait::backend::io_uring; }
     void enter_thread() override;
@@ -102,7 +104,7 @@ class uring_driver final : public linux_driver {
     void arm(socket_state& socket);
     void end_multishot(socket_state& socket) noexcept;
     void arm_wake();
-    void find_multishots();
+    void ask_the_kernel();
 
     bool start_receive(operation& op);
     bool start_accept(operation& op);
@@ -125,6 +127,7 @@ class uring_driver final : public linux_driver {
     bool enabled_ = false;
     bool multishot_receive_ = false;
     bool multishot_accept_ = false;
+    int whole_flag_ = 0; ///< MSG_WAITALL, where its cancellation tells how far it came
     bool wake_armed_ = false;
     context_options options_;
     buffer_ring* pool_ = nullptr;
@@ -142,13 +145,12 @@ constinit std::atomic<unsigned> rings_gone{0};
 
 int uring_driver::set_up(const context_options& options) {
     options_ = options;
-    // One step down whenever the kernel knows a flag not: 6.1, 5.19, and any kernel with io_uring.
-    constexpr unsigned common = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
-    constexpr std::array<unsigned, 3> ladder = {
-        common | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-            IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED,
-        common | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
-        common | IORING_SETUP_R_DISABLED,
+    // One step down when the kernel does not know a flag: 6.1, then 5.19.
+    constexpr unsigned common =
+        IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED;
+    constexpr std::array<unsigned, 2> ladder = {
+        common | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+        common | IORING_SETUP_COOP_TASKRUN,
     };
     const unsigned submissions = options.submission_queue() ? options.submission_queue() : 256;
     int outcome = -EINVAL;
@@ -159,12 +161,14 @@ int uring_driver::set_up(const context_options& options) {
         outcome = io_uring_queue_init_params(submissions, &ring_, &parameters);
     }
     static_cast<void>(rings_gone.load(std::memory_order_acquire));
-    if (outcome == 0) {
-        made_ = true;
-        if (!(ring_.features & IORING_FEAT_NODROP) || !(ring_.features & IORING_FEAT_SUBMIT_STABLE))
-            return -ENOSYS; // before 5.5 completions could get lost
-    }
+    made_ = outcome == 0;
     return outcome;
+}
+
+/// A kernel that knows the request looks for its argument first.
+bool uring_driver::has_buffer_rings() const noexcept {
+    return ::syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_PBUF_RING, 1L, 1) == -1 &&
+           errno == EFAULT;
 }
 
 uring_driver::~uring_driver() {
@@ -181,17 +185,19 @@ void uring_driver::enter_thread() {
         throw_error(last_error().code());
     io_uring_register_ring_fd(&ring_); // spares each call a descriptor look-up; older kernels go without
     pool_ = buffer_ring::make(ring_, options_);
-    find_multishots();
+    ask_the_kernel();
     enabled_ = true;
 }
 
 /// Flags cannot be asked for, but the operations that came with the same kernel can. (An EINVAL that some socket
 /// answers says nothing: shutdown() of a listener makes one, too.)
-void uring_driver::find_multishots() {
+void uring_driver::ask_the_kernel() {
     io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
     if (!probe) return;
     multishot_accept_ = io_uring_opcode_supported(probe, IORING_OP_SOCKET) != 0;   // 5.19
     multishot_receive_ = io_uring_opcode_supported(probe, IORING_OP_SEND_ZC) != 0; // 6.0
+    // Before, a cancelled one drops the bytes that it has moved (seen with 5.10). The loop starts the rest by itself.
+    if (io_uring_opcode_supported(probe, IORING_OP_SENDMSG_ZC)) whole_flag_ = MSG_WAITALL; // 6.1
     io_uring_free_probe(probe);
 }
 
@@ -573,7 +579,7 @@ void uring_driver::receive_once(operation& op) {
     const int descriptor = static_cast<int>(op.socket->handle);
     const std::size_t size = std::min(op.size, longest_transfer);
     io_uring_sqe& sqe = entry();
-    io_uring_prep_recv(&sqe, descriptor, op.data, size, op.whole ? MSG_WAITALL : 0);
+    io_uring_prep_recv(&sqe, descriptor, op.data, size, op.whole ? whole_flag_ : 0);
     sqe.user_data = tagged(&op, target::operation);
 }
 
@@ -635,7 +641,7 @@ bool uring_driver::accept_now(operation& op) {
 
 void uring_driver::start_send(operation& op) {
     const int descriptor = static_cast<int>(op.socket->handle);
-    const int flags = MSG_NOSIGNAL | (op.whole ? MSG_WAITALL : 0);
+    const int flags = MSG_NOSIGNAL | (op.whole ? whole_flag_ : 0);
     if (op.piece_count == 0) {
         io_uring_sqe& sqe = entry();
         io_uring_prep_send(&sqe, descriptor, op.data, std::min(op.size, longest_transfer), flags);
@@ -749,8 +755,12 @@ std::unique_ptr<driver> make_io_uring_driver(const context_options& options, std
     auto made = std::make_unique<uring_driver>();
     const int outcome = made->set_up(options);
     if (outcome == 0) {
-        reason = "io_uring is available";
-        return made;
+        if (made->has_buffer_rings()) {
+            reason = "io_uring is available";
+            return made;
+        }
+        reason = "io_uring_register: IORING_REGISTER_PBUF_RING is not known; the kernel is older than 5.19";
+        return nullptr;
     }
     reason = "io_uring_setup: " + std::generic_category().message(-outcome);
     switch (-outcome) {
@@ -762,9 +772,13 @@ std::unique_ptr<driver> make_io_uring_driver(const context_options& options, std
                   "set the sysctl to 0";
         break;
     case ENOSYS:
-        reason += "; the kernel is older than 5.10, or a seccomp filter hides the system call";
+        reason += "; the kernel is older than 5.19, or a seccomp filter hides the system call";
         break;
     case ENOMEM: reason += "; the limit of locked memory is too small for the rings: raise ulimit -l"; break;
+    case EINVAL:
+        reason += "; IORING_SETUP_DEFER_TASKRUN and IORING_SETUP_COOP_TASKRUN are not known: the kernel is "
+                  "older than 5.19";
+        break;
     case EMFILE:
     case ENFILE: reason += "; out of descriptors: raise ulimit -n"; break;
     default: break;

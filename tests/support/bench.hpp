@@ -26,6 +26,8 @@ inline constexpr std::string_view words = "hello world";
 inline constexpr std::size_t payload_size = 20'000;
 inline constexpr std::size_t collected_frames = 40; // of 1,000 bytes: a write waits above 64 KiB
 
+inline constexpr std::size_t far_buffer = 64 * 1024;
+
 inline const std::string& payload() {
     static const std::string bytes = [] {
         std::string made(payload_size, '\0');
@@ -67,7 +69,7 @@ inline plait::task<> open(bench& b) {
     b.near = std::move(pair.near);
     b.far = std::move(pair.far);
     b.near.set_send_buffer_size(64 * 1024).value();
-    b.far.set_receive_buffer_size(64 * 1024).value();
+    b.far.set_receive_buffer_size(far_buffer).value();
 }
 
 inline plait::task<> tell(bench& b, std::string_view text) {
@@ -78,6 +80,7 @@ inline plait::task<> tell(bench& b, std::string_view text) {
 
 /// Everything that near sent so far is taken off the wire; at the end of the stream it stops earlier.
 inline plait::task<> collect(bench& b, std::size_t most) {
+    static_cast<void>(b.far.set_receive_buffer_size(far_buffer)); // fill_near makes it small
     std::vector<std::byte> room(64 * 1024);
     while (b.came.size() < most) {
         auto got = co_await b.far.recv(std::span(room).first(std::min(room.size(), most - b.came.size())));
@@ -86,9 +89,13 @@ inline plait::task<> collect(bench& b, std::size_t most) {
     }
 }
 
+/// From here on near can send nothing until far receives.
 inline plait::task<> fill_near(bench& b) {
     const std::size_t filled = co_await fill(b.near, std::byte{'f'});
     b.left.append(filled, 'f');
+    // Or else its window would open again when it is probed, a fifth of a second later: Linux 6.1 takes enough then to
+    // wake a sender.
+    b.far.set_receive_buffer_size(4096).value();
 }
 
 /// Output that the loop sends at the turn's end, behind what fills the wire.

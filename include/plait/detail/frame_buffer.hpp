@@ -49,7 +49,12 @@ class frame_buffer {
     }
     /// So many frames were handed out since the last wait that it is somebody else's turn.
     bool share_is_used() const noexcept { return in_a_row_ >= frames_in_a_row; }
-    void waits() noexcept { in_a_row_ = 0; }
+    /// Answers how many there were, for has_not_waited.
+    std::uint16_t waits() noexcept { return std::exchange(in_a_row_, std::uint16_t{0}); }
+    /// What was to be waited for was there at once, and counts with what came `before`.
+    void has_not_waited(std::uint16_t before) noexcept {
+        in_a_row_ = static_cast<std::uint16_t>(in_a_row_ + before);
+    }
     /// The outcome is handed out once more, should nobody take it now: the await may be destroyed.
     void keep_outcome() noexcept {
         waits();
