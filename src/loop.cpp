@@ -149,7 +149,7 @@ loop::loop(io_context& owner, context_options&& chosen) : facade(owner), options
     made_ = turn_time = system->now();
     system->thread_is_awaited = [this] { return !elsewhere.empty(); };
     system->dump = [this](std::FILE* out) { facade.dump(out); };
-    if (reason.starts_with("io_uring_setup")) event(event_info::kind::fallback, {}, reason);
+    if (reason.starts_with("io_uring_")) event(event_info::kind::fallback, {}, reason);
     box = std::make_shared<mailbox>(system->get_waker());
     root_scope.enter(*this, nullptr);
     closers = new task_group;

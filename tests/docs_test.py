@@ -109,7 +109,7 @@ class Job:
     def _collect(self) -> None:
         for line in self.process.stdout:
             said = line.decode().rstrip("\n")
-            if not said.startswith("io_uring_setup: "):  # why it is epoll, if nobody asked for that
+            if not said.startswith(("io_uring_setup: ", "io_uring_register: ")):  # why it is epoll, if nobody asked for that
                 self.lines.append(said)
 
     def end(self) -> None:
@@ -180,7 +180,7 @@ class Terminal:
             command = command.replace("$!", str(self.jobs[-1].process.pid))
         done = subprocess.run(["bash", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=HANG, check=False, **self.how)
-        return [line for line in done.stdout.decode().splitlines() if not line.startswith("io_uring_setup: ")]
+        return [line for line in done.stdout.decode().splitlines() if not line.startswith(("io_uring_setup: ", "io_uring_register: "))]
 
     def job_says(self, line: re.Pattern, command: str, said: list[str]) -> None:
         limit = time.monotonic() + HANG

@@ -161,7 +161,7 @@ class Server:
     def _collect_log(self) -> None:
         for line in self.process.stderr:
             said = line.decode().rstrip("\r\n")
-            if not self.log and said.startswith("io_uring_setup: "):
+            if not self.log and said.startswith(("io_uring_setup: ", "io_uring_register: ")):
                 self.refusal = said
             else:
                 self.log.append(said)
