@@ -43,7 +43,8 @@ class serve_options {
     }
     /// Called with `(std::error_code, const endpoint& peer)` when a session returns an error other than the end of
     /// the stream, draining or a cancellation; and when it throws: with the code of a std::system_error, or
-    /// std::errc::state_not_recoverable. Without it, an exception stops the server and comes out of serve(). With
+    /// std::errc::state_not_recoverable. Without it, an exception stops the server and comes out of serve(). `peer` is
+    /// 0.0.0.0:0 where it had reset the connection before that was accepted: the system has forgotten it then. With
     /// run_per_core() it is called on the threads of all contexts.
     template <class F>
     requires std::invocable<F&, std::error_code, const endpoint&> serve_options& on_error(F f) {
