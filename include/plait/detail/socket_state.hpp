@@ -93,12 +93,11 @@ struct socket_state : list_node {
     native_socket handle;
     std::uint16_t extra_bytes; ///< behind this block
     socket_kind kind;
-    bool drainable : 1 =
-        false; ///< a listener, or accepted by serve: boundary receives end when the context drains
-    bool polite : 1 = false;  ///< accepted by serve: destroying the stream closes it politely
-    bool ended : 1 = false;   ///< the end of the peer's stream was received
-    bool owned : 1 = true;    ///< a stream or listener object refers to this block
-    bool closing : 1 = false; ///< nothing can be started any more
+    bool drainable : 1 = false; ///< a listener, or accepted by serve: draining ends what waits at a boundary
+    bool polite : 1 = false;    ///< accepted by serve: destroying the stream closes it politely
+    bool ended : 1 = false;     ///< the end of the peer's stream was received
+    bool owned : 1 = true;      ///< a stream or listener object refers to this block
+    bool closing : 1 = false;   ///< nothing can be started any more
     bool close_started : 1 = false;
     bool sends_frame : 1 = false; ///< `send` carries a frame, and what was collected before it
     outbox* output = nullptr;     ///< collected output, while there is any
